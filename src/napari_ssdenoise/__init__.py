@@ -1,0 +1,52 @@
+"""Self-supervised denoising of scientific images.
+
+Public names load on first use, so that importing the package is quick and does not import torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+# Public name -> the module it lives in. ``__init__.pyi`` says the same to type checkers; a test keeps them equal.
+_HOME = {
+    "Noise2Noise": "algorithms.noise2noise",
+    "Noise2Void": "algorithms.noise2void",
+    "TrainStep": "engine.trainer",
+    "TrainedModel": "model",
+    "Trainer": "engine.trainer",
+    "Volume": "volume",
+    "get_algorithm": "algorithms",
+    "list_algorithms": "algorithms",
+    "load_sample": "samples",
+    "open_volume": "volume",
+    "psnr": "metrics",
+    "ssim": "metrics",
+    "train": "engine.trainer",
+}
+
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        value: Any = _version()
+    elif name in _HOME:
+        value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("napari-ssdenoise")
+    except PackageNotFoundError:  # run from a source tree that was never installed
+        return "0+unknown"
