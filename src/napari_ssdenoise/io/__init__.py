@@ -1,0 +1,214 @@
+"""Read images from files as lazy volumes, and write them block by block."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from napari_ssdenoise.axes import parse_axes
+from napari_ssdenoise.io._writer import Writer, check_output, is_zarr, native
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import DTypeLike
+
+    from napari_ssdenoise.axes import Region
+    from napari_ssdenoise.volume import Volume
+
+__all__ = ["READABLE", "WRITABLE", "Writer", "create_writer", "read_volume", "write_volume"]
+
+WRITABLE: Final = (".ome.zarr", ".zarr", ".ome.tif", ".ome.tiff", ".tif", ".tiff", ".npy", ".png")
+READABLE: Final = (*WRITABLE, ".jpg", ".jpeg")
+
+# Voxels copied at a time by write_volume.
+_BLOCK = 2**24
+
+
+def read_volume(path: Path, axes: str | None = None) -> Volume:
+    """Open an image file; pixels are read when they are sliced (PNG and JPEG at once).
+
+    Parameters
+    ----------
+    path
+        A file, a Zarr store, or an image inside a store (``store.zarr/name``).
+    axes
+        One letter of ``TCZYXS`` per dimension; overrides what the file says. Pixel sizes of renamed axes are dropped.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is damaged, of a kind that is not known, or the axes do not fit.
+    """
+    path = Path(path)
+    volume = _read(path, axes)
+    return volume if axes is None else _rename(volume, axes)
+
+
+def _read(path: Path, axes: str | None) -> Volume:
+    """Open a file with the reader for its kind."""
+    if not path.exists():
+        raise FileNotFoundError(_not_found(path))
+    if path.is_dir():
+        if not is_zarr(path) and not any(is_zarr(p) for p in path.parents):
+            raise ValueError(
+                f"{path} is a folder, but not a Zarr image (it has no zarr.json, .zgroup or .zarray). "
+                "Give an image file or a complete Zarr store."
+            )
+        from napari_ssdenoise.io.ome_zarr import read_ome_zarr
+
+        return read_ome_zarr(path, axes)
+    suffix = path.suffix.lower()
+    if suffix in (".tif", ".tiff"):
+        from napari_ssdenoise.io.tiff import read_tiff
+
+        return read_tiff(path, axes)
+    if suffix == ".npy":
+        from napari_ssdenoise.io.npy import read_npy
+
+        return read_npy(path, axes)
+    if suffix in (".png", ".jpg", ".jpeg"):
+        from napari_ssdenoise.io.png import read_png
+
+        return read_png(path, axes)
+    if suffix == ".zarr":
+        raise ValueError(f"{path} is a file, but a Zarr image is a folder. It is damaged, or has a wrong name.")
+    raise ValueError(f"{path.name}: images of this kind are not known. Give one of {', '.join(READABLE)}.")
+
+
+def _not_found(path: Path) -> str:
+    """Say that there is no such file, and what there is in the store it should be in."""
+    for parent in path.parents:
+        if is_zarr(parent):
+            from napari_ssdenoise.io.ome_zarr import find_images
+
+            inside = ", ".join(find_images(parent)) or "no image"
+            return f"there is no {path.relative_to(parent).as_posix()!r} in {parent}, which holds: {inside}."
+    return f"there is no file {path}. Check the name and the folder."
+
+
+def _rename(volume: Volume, axes: str) -> Volume:
+    """Give a volume other axes; sizes and units stay with the dimensions that keep their letter."""
+    named = parse_axes(axes, volume.shape)
+    if named == volume.axes:
+        return volume
+    same = [a == b for a, b in zip(named, volume.axes, strict=True)]
+    keeps_channels = "C" in named and "C" in volume.axes and named.index("C") == volume.axes.index("C")
+    return replace(
+        volume,
+        axes=named,
+        scale=tuple(s if keep else 1.0 for s, keep in zip(volume.scale, same, strict=True)),
+        units=tuple(u if keep else None for u, keep in zip(volume.units, same, strict=True)),
+        translate=tuple(t if keep else 0.0 for t, keep in zip(volume.translate, same, strict=True)),
+        channel_names=volume.channel_names if keeps_channels else (),
+    )
+
+
+def create_writer(
+    path: Path,
+    like: Volume,
+    *,
+    dtype: DTypeLike,
+    resume: bool = False,
+    overwrite: bool = False,
+    shape: tuple[int, ...] | None = None,
+    scale: tuple[float, ...] | None = None,
+    chunks: tuple[int, ...] | None = None,
+) -> Writer:
+    """Start an output file that is filled block by block.
+
+    Parameters
+    ----------
+    path
+        Its ending decides the format: ``.ome.zarr`` or ``.zarr``, ``.tif`` or ``.ome.tif``, ``.npy``, ``.png``.
+    like
+        Axes, pixel sizes, units, position, channels and metadata of the output; its pixels are not read.
+    dtype
+        Of the output, and of the blocks that will be written.
+    resume
+        Take up a partial file of an earlier run if its shape, dtype and chunks fit.
+    overwrite
+        Replace an existing file, at the moment the new one is complete. A folder that is not a Zarr group is never
+        removed.
+    shape, scale
+        Where they differ from those of ``like``.
+    chunks
+        Chunk shape for Zarr, in the axes order of ``like``.
+
+    Raises
+    ------
+    FileExistsError
+        If the output exists and ``overwrite`` was not given.
+    ValueError
+        If the ending is not known, or the format cannot hold such an image.
+    OSError
+        If the folder cannot be written into, or the disk is full.
+    """
+    path = Path(path)
+    kind = _writer_class(path)
+    check_output(path, overwrite=overwrite, folder=path.suffix.lower() == ".zarr")
+    size = tuple(int(n) for n in (shape or like.shape))
+    target = replace(
+        like,
+        data=np.broadcast_to(np.zeros((), native(dtype)), size),
+        scale=scale or like.scale,
+        channel_names=like.channel_names if size == like.shape else (),
+        source=None,
+    )
+    return kind(path, target, chunks=chunks, resume=resume, overwrite=overwrite)
+
+
+def _writer_class(path: Path) -> type[Writer]:
+    suffix = path.suffix.lower()
+    if suffix == ".zarr":
+        from napari_ssdenoise.io.ome_zarr_writer import OmeZarrWriter
+
+        return OmeZarrWriter
+    if suffix in (".tif", ".tiff"):
+        from napari_ssdenoise.io.tiff_writer import TiffWriter
+
+        return TiffWriter
+    if suffix == ".npy":
+        from napari_ssdenoise.io.npy import NpyWriter
+
+        return NpyWriter
+    if suffix == ".png":
+        from napari_ssdenoise.io.png import PngWriter
+
+        return PngWriter
+    raise ValueError(f"{path.name}: output of this kind is not known. Use a name that ends in {', '.join(WRITABLE)}.")
+
+
+def write_volume(path: Path, volume: Volume, *, overwrite: bool = False) -> Path:
+    """Write a whole volume, a block at a time, whatever its size.
+
+    Returns
+    -------
+    Path
+        The file, once it is complete.
+    """
+    writer = create_writer(path, volume, dtype=volume.dtype, overwrite=overwrite)
+    try:
+        for region in _regions(volume, writer.chunks):
+            writer.array[region] = volume[region]
+        return writer.finish()
+    except BaseException:
+        writer.discard()
+        raise
+
+
+def _regions(volume: Volume, chunks: tuple[int, ...]) -> Iterator[Region]:
+    """Cut a volume into blocks of whole output chunks, as large as a moderate amount of memory allows."""
+    from napari_ssdenoise.io._pyramid import blocks
+
+    step = list(chunks)
+    # Grow from the last axis on, so that blocks are long runs in the files that have no chunks.
+    for axis in reversed(range(volume.ndim)):
+        while step[axis] < volume.shape[axis] and 2 * int(np.prod(step, dtype=np.int64)) <= _BLOCK:
+            step[axis] *= 2
+    return blocks(volume.shape, tuple(step))

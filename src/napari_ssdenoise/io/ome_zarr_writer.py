@@ -1,0 +1,167 @@
+"""Write OME-Zarr 0.5 block by block, with its pyramid and metadata at the end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_ssdenoise.io import _pyramid
+from napari_ssdenoise.io._channels import channels_of, color_of, window_of
+from napari_ssdenoise.io._units import is_length, is_time
+from napari_ssdenoise.io._writer import NOTE, Writer
+
+if TYPE_CHECKING:
+    import zarr
+    from yaozarrs import v05
+
+_TYPES = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
+_COLORS = ("00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF", "FFFFFF")
+# Pixels looked at to choose the contrast of a channel that has none.
+_SAMPLE = 2**20
+
+
+class OmeZarrWriter(Writer):
+    """Write an OME-Zarr image: Zarr format 3, axes in the order T C Z Y X.
+
+    The samples of RGB become channels called Red, Green and Blue, as the format has no other place for them.
+    """
+
+    @property
+    def stored_axes(self) -> str:
+        return "".join(a for a in ("T", "C", "S", "Z", "Y", "X") if a in self.like.axes)
+
+    @property
+    def _letters(self) -> str:
+        return self.stored_axes.replace("S", "C")
+
+    def check(self) -> None:
+        like = self.like
+        if "S" in like.axes and "C" in like.axes:
+            raise ValueError(
+                f"OME-Zarr has one channel axis, but the image has both C and S (RGB): {like.axes!r}. "
+                "Write .ome.tif, or one channel at a time."
+            )
+        if like.dtype.kind not in "uif":
+            raise ValueError(f"an OME-Zarr image holds integers or floats, not {like.dtype}.")
+
+    def _stored(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        by_axis = dict(zip(self.like.axes, values, strict=True))
+        return tuple(by_axis[a] for a in self.stored_axes)
+
+    def _create(self) -> Any:
+        import zarr
+
+        # zarr makes missing folders itself; a missing permission should show here, with the folder's name.
+        self.partial.mkdir()
+        self._group = zarr.create_group(str(self.partial), zarr_format=3)
+        return self._array("0", self.stored_shape)
+
+    def _array(self, path: str, shape: tuple[int, ...]) -> zarr.Array[Any]:
+        """Create one level; its chunks are those of the full resolution, where it is not smaller."""
+        from zarr.codecs import BloscCodec
+
+        dtype = self.like.dtype
+        return self._group.create_array(
+            path,
+            shape=shape,
+            dtype=dtype,
+            chunks=tuple(min(c, n) for c, n in zip(self._stored(self.chunks), shape, strict=True)),
+            compressors=BloscCodec(cname="zstd", clevel=1, shuffle="shuffle", typesize=dtype.itemsize),
+            dimension_names=list(self._letters.lower()),
+            fill_value=0,
+            overwrite=True,
+        )
+
+    def _reopen(self) -> Any | None:
+        import zarr
+
+        try:
+            self._group = zarr.open_group(str(self.partial), mode="r+")
+            array = self._group["0"]
+        except Exception:  # any damage means: start afresh
+            return None
+        wanted = (self.stored_shape, self.like.dtype, self._stored(self.chunks))
+        if not isinstance(array, zarr.Array) or (array.shape, array.dtype, array.chunks) != wanted:
+            return None
+        return array
+
+    def _complete(self, provenance: dict[str, Any]) -> None:
+        like = self.like
+        levels = _pyramid.plan(self._letters, self.stored_shape, self._stored(like.scale), self._stored(like.translate))
+        array: Any = self._group["0"]
+        for level, factors in levels[1:]:
+            below = self._array(level.path, level.shape)
+            _pyramid.fill(array, below, factors)
+            array = below
+        image = self._image([level for level, _ in levels], array)
+        self._group.attrs.update(
+            {
+                "ome": image.model_dump(mode="json", exclude_none=True),
+                NOTE: {**provenance, "volume_axes": like.axes},
+            }
+        )
+
+    def _image(self, levels: list[_pyramid.Level], smallest: zarr.Array[Any]) -> v05.Image:
+        """Describe the image in validated OME-Zarr metadata."""
+        from yaozarrs import v05
+
+        datasets = []
+        for level in levels:
+            steps: list[Any] = [v05.ScaleTransformation(scale=list(level.scale))]
+            if any(level.translate):
+                steps.append(v05.TranslationTransformation(translation=list(level.translate)))
+            datasets.append(v05.Dataset(path=level.path, coordinateTransformations=steps))
+        multiscale = v05.Multiscale.model_validate(
+            {
+                "name": self.like.name,
+                "axes": [self._axis(a, u) for a, u in zip(self._letters, self._stored(self.like.units), strict=True)],
+                "datasets": datasets,
+                "type": "mean",
+            }
+        )
+        return v05.Image(multiscales=[multiscale], omero=self._omero(smallest))
+
+    @staticmethod
+    def _axis(letter: str, unit: str | None) -> dict[str, str]:
+        kind = _TYPES[letter]
+        axis = {"name": letter.lower(), "type": kind}
+        if unit and ((kind == "space" and is_length(unit)) or (kind == "time" and is_time(unit))):
+            axis["unit"] = unit
+        return axis
+
+    def _omero(self, smallest: zarr.Array[Any]) -> v05.Omero:
+        """Describe how to show the channels: what the source said, else contrast from the smallest level."""
+        from yaozarrs import v05
+
+        channels = []
+        known = channels_of(self.like)
+        for i, channel in enumerate(known):
+            label = str(channel.get("label") or (self.like.name if len(known) == 1 else f"channel {i}"))
+            color = color_of(channel) or ("FFFFFF" if len(known) == 1 else _COLORS[i % len(_COLORS)])
+            window = window_of(channel) or self._window(smallest, i)
+            channels.append(v05.OmeroChannel(label=label, color=color, window=v05.OmeroWindow(**window), active=True))
+        return v05.Omero(channels=channels)
+
+    def _window(self, smallest: zarr.Array[Any], channel: int) -> dict[str, float]:
+        """Choose a contrast window from a sample in the middle of the time and the depth."""
+        budget = _SAMPLE // max(1, smallest.shape[-1] * smallest.shape[-2])
+        key: list[slice] = []
+        for letter, n in zip(self._letters, smallest.shape, strict=True):
+            if letter == "C":
+                key.append(slice(channel, channel + 1))
+            elif letter in "TZ":
+                count = 1 if letter == "T" else max(1, min(n, budget))
+                key.append(slice((n - count) // 2, (n - count) // 2 + count))
+            else:
+                key.append(slice(None))
+        sample = np.asarray(smallest[tuple(key)]).astype(np.float64)
+        finite = sample[np.isfinite(sample)]
+        if (self.like.dtype == np.uint8 and "S" in self.like.axes) or not finite.size:
+            return {"start": 0.0, "end": 255.0, "min": 0.0, "max": 255.0}
+        low, start, end, high = (float(v) for v in np.percentile(finite, (0, 0.1, 99.9, 100)))
+        end = end if end > start else start + 1
+        if self.like.dtype.kind in "iu":
+            info = np.iinfo(self.like.dtype)
+            low, high = float(info.min), float(info.max)
+        return {"start": start, "end": end, "min": min(low, start), "max": max(high, end)}
