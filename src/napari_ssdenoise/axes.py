@@ -170,8 +170,8 @@ class Layout:
         by_axis |= dict(zip(self.spatial, region, strict=True))
         return tuple(by_axis.get(a, slice(None)) for a in self.axes)
 
-    def read(self, data: Any, index: Sequence[int], region: Sequence[slice]) -> NDArray[np.float32]:
-        """Read one region of one image, and nothing else.
+    def read(self, data: Any, index: Sequence[int], region: Sequence[slice]) -> NDArray[Any]:
+        """Read one region of one image, and nothing else; the dtype stays.
 
         Parameters
         ----------
@@ -184,17 +184,16 @@ class Layout:
 
         Returns
         -------
-        ndarray, float32, (channels, *region)
+        ndarray, (channels, *region)
         """
-        block = np.asarray(data[self.key(index, region)])
-        return self.to_network(block)
+        return self.to_network(np.asarray(data[self.key(index, region)]))
 
-    def to_network(self, block: NDArray[Any]) -> NDArray[np.float32]:
-        """Reorder a block with batch axes of length 1 to ``(channels, *spatial)``, as native float32."""
+    def to_network(self, block: NDArray[Any]) -> NDArray[Any]:
+        """Reorder a block with batch axes of length 1 to ``(channels, *spatial)``."""
         order = [self.axes.index(a) for a in self.batch + self.channel + self.spatial]
         moved = np.transpose(block, order)
         kept = moved.shape[len(self.batch) :]
-        return np.ascontiguousarray(moved.reshape(kept if self.channel else (1, *kept)), dtype=np.float32)
+        return moved.reshape(kept if self.channel else (1, *kept))
 
     def from_network(self, block: NDArray[Any]) -> NDArray[Any]:
         """Undo `to_network`: ``(channels, *spatial)`` back to the array's order, batch axes of length 1."""

@@ -1,0 +1,50 @@
+"""The algorithms, one file each, and how to find them by key.
+
+Other packages add theirs through the entry-point group ``napari_ssdenoise.algorithms``: the name is the key, the
+value the class.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any
+
+from napari_ssdenoise.algorithms._base import Algorithm, Setting, settings
+from napari_ssdenoise.algorithms.noise2noise import Noise2Noise
+from napari_ssdenoise.algorithms.noise2void import Noise2Void
+
+__all__ = ["Algorithm", "Noise2Noise", "Noise2Void", "Setting", "get_algorithm", "list_algorithms", "settings"]
+
+BUILT_IN: tuple[type[Algorithm], ...] = (Noise2Void, Noise2Noise)
+
+
+@cache
+def list_algorithms() -> dict[str, type[Algorithm]]:
+    """Return every algorithm by its key: our own, then those of other installed packages."""
+    found = {algorithm.key: algorithm for algorithm in BUILT_IN}
+    for entry in entry_points(group="napari_ssdenoise.algorithms"):
+        found.setdefault(entry.name, entry.load())
+    return found
+
+
+def get_algorithm(algorithm: str | Algorithm, **values: Any) -> Algorithm:
+    """Return an algorithm by its key with the given settings; an algorithm is returned as it is.
+
+    Raises
+    ------
+    ValueError
+        If the key or a setting is unknown, or a value does not fit.
+    """
+    if isinstance(algorithm, Algorithm):
+        if values:
+            raise ValueError(f"give settings to {type(algorithm).__name__}(...) itself: {', '.join(values)}.")
+        return algorithm
+    known = list_algorithms()
+    if algorithm not in known:
+        raise ValueError(f"unknown algorithm {algorithm!r}; available: {', '.join(sorted(known))}")
+    names = [setting.name for setting in settings(known[algorithm])]
+    unknown = sorted(set(values) - set(names))
+    if unknown:
+        raise ValueError(f"{algorithm} has no setting {', '.join(unknown)}; it has {', '.join(names)}.")
+    return known[algorithm](**values)

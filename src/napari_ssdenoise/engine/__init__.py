@@ -1,0 +1,1 @@
+"""Patches in, steps out; tiles in, pixels out."""

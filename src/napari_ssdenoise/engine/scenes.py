@@ -1,0 +1,91 @@
+"""Where training patches come from: scenes, each seen in one or more views."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from napari_ssdenoise.axes import Layout
+    from napari_ssdenoise.normalize import Normalization
+    from napari_ssdenoise.volume import Volume
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One image of a volume: its position along the volume's batch axes."""
+
+    volume: Volume
+    layout: Layout
+    index: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Lengths of the spatial axes."""
+        return self.layout.spatial_shape(self.volume.shape)
+
+    @property
+    def channels(self) -> int:
+        """Channels that a network sees."""
+        return self.layout.n_channels(self.volume.shape)
+
+    @property
+    def channel(self) -> int:
+        """Index along axis C where channels are independent images, else 0."""
+        return self.index[self.layout.batch.index("C")] if "C" in self.layout.batch else 0
+
+    def read(self, region: Sequence[slice]) -> NDArray[Any]:
+        """Read ``(channels, *region)`` and refuse values that no network can take.
+
+        Raises
+        ------
+        ValueError
+            If there are NaN or infinite values.
+        """
+        block = self.layout.read(self.volume.data, self.index, region)
+        require_finite(block, self.volume.name)
+        return block
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """Views of the same thing, equal in shape."""
+
+    views: tuple[View, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.views[0].shape
+
+    @property
+    def voxels(self) -> int:
+        return int(np.prod(self.shape))
+
+    def read(self, region: Sequence[slice], normalization: Normalization) -> NDArray[np.float32]:
+        """Return the views of a region, normalised, as ``(views, channels, *region)``."""
+        return np.stack([normalization.apply(view.read(region), view.channel) for view in self.views])
+
+
+def require_finite(block: NDArray[Any], name: str) -> None:
+    """Refuse NaN, infinities, and numbers too large for single precision.
+
+    Raises
+    ------
+    ValueError
+        Saying how many there are and what to do.
+    """
+    if block.dtype.kind != "f":
+        return
+    with np.errstate(over="ignore"):
+        bad = 1 - np.isfinite(block.astype(np.float32, copy=False)).mean()
+    if bad:
+        raise ValueError(
+            f"{name!r} has NaN, infinite or huge values (beyond 3e38) in {bad:.2%} of the pixels of one block. "
+            "Replace them first, for example by the median of their neighbours."
+        )

@@ -1,0 +1,153 @@
+"""Cut images into tiles that a network computes one by one, without seams.
+
+A tile's input is its output plus the network's exact reach on every side, and starts on the network's stride grid, so
+that every layer sees what it would see in the whole image. Geometry only: nothing is read here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import ceil, prod
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One tile.
+
+    Attributes
+    ----------
+    source
+        What to read from the image.
+    padding
+        Pixels to add behind, per axis, to fill the network's grid at the far border.
+    inner
+        Which part of the network's output to keep.
+    target
+        Where in the output image it belongs.
+    """
+
+    source: tuple[slice, ...]
+    padding: tuple[int, ...]
+    inner: tuple[slice, ...]
+    target: tuple[slice, ...]
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """All tiles of an image: every pixel is written exactly once.
+
+    Parameters
+    ----------
+    shape
+        Of the image, per spatial axis.
+    tile
+        Of the outputs; the last one of an axis may be smaller.
+    halo
+        Input needed on either side, per axis.
+    stride
+        The network's grid; tiles are multiples of it unless they span the axis.
+
+    Raises
+    ------
+    ValueError
+        If a tile is not on the grid.
+    """
+
+    shape: tuple[int, ...]
+    tile: tuple[int, ...]
+    halo: tuple[int, ...]
+    stride: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        for size, n, grid in zip(self.tile, self.shape, self.stride, strict=True):
+            if size < 1 or (size < n and size % grid):
+                raise ValueError(f"tile {self.tile} must be a multiple of the network's stride {self.stride}.")
+
+    def __len__(self) -> int:
+        return prod(ceil(n / size) for n, size in zip(self.shape, self.tile, strict=True))
+
+    def __iter__(self) -> Iterator[Tile]:
+        axes = [list(self._axis(d)) for d in range(len(self.shape))]
+        for parts in product(*axes):
+            source, padding, inner, target = zip(*parts, strict=True)
+            yield Tile(source, padding, inner, target)
+
+    def _axis(self, d: int) -> Iterator[tuple[slice, int, slice, slice]]:
+        n = self.shape[d]
+        for start in range(0, n, self.tile[d]):
+            stop = min(start + self.tile[d], n)
+            yield _tile_axis(start, stop, n, self.halo[d], self.stride[d])
+
+    @property
+    def work(self) -> float:
+        """Pixels computed per pixel of output: 1 without halos."""
+        computed = prod(
+            sum(source.stop - source.start + padding for source, padding, _, _ in self._axis(d))
+            for d in range(len(self.shape))
+        )
+        return computed / prod(self.shape)
+
+    @property
+    def largest_input(self) -> int:
+        """Pixels of the largest input."""
+        return prod(
+            max(source.stop - source.start + padding for source, padding, _, _ in self._axis(d))
+            for d in range(len(self.shape))
+        )
+
+
+def single_tile(
+    target: Sequence[slice], shape: Sequence[int], halo: Sequence[int], stride: Sequence[int]
+) -> Tile:
+    """Return the tile that computes just one region of an image, anywhere in it."""
+    axes = zip(target, shape, halo, stride, strict=True)
+    source, padding, inner, place = zip(*(_tile_axis(t.start, t.stop, n, h, g) for t, n, h, g in axes), strict=True)
+    return Tile(source, padding, inner, place)
+
+
+def _tile_axis(start: int, stop: int, n: int, halo: int, grid: int) -> tuple[slice, int, slice, slice]:
+    """Return source, padding, inner and target along one axis; the input lies on the grid, filled up at the end."""
+    low = max(0, start - halo) // grid * grid
+    high = min(ceil((stop + halo) / grid), ceil(n / grid)) * grid
+    return slice(low, min(high, n)), max(0, high - n), slice(start - low, stop - low), slice(start, stop)
+
+
+def choose_tile(
+    shape: Sequence[int], halo: Sequence[int], stride: Sequence[int], max_pixels: int, grain: Sequence[int] | None = None
+) -> tuple[int, ...]:
+    """Choose the tile that wastes least in halos while its input stays within ``max_pixels``.
+
+    Parameters
+    ----------
+    shape, halo, stride
+        As for `TilePlan`.
+    max_pixels
+        Bound on a tile's input.
+    grain
+        Output chunks: tiles are whole multiples of them.
+
+    Raises
+    ------
+    MemoryError
+        If even the smallest tile is larger, with both numbers.
+    """
+    choices = [_sizes(n, g, s) for n, g, s in zip(shape, grain or stride, stride, strict=True)]
+    plans = (TilePlan(tuple(shape), tile, tuple(halo), tuple(stride)) for tile in product(*choices))
+    best = min(
+        (p for p in plans if p.largest_input <= max_pixels), key=lambda p: (round(p.work, 3), len(p)), default=None
+    )
+    if best is None:
+        smallest = TilePlan(tuple(shape), tuple(c[0] for c in choices), tuple(halo), tuple(stride)).largest_input
+        raise MemoryError(
+            f"the smallest tile has {smallest:,} input pixels, but memory allows {max_pixels:,}. Allow more memory."
+        )
+    return best.tile
+
+
+def _sizes(n: int, grain: int, stride: int) -> list[int]:
+    """List a dozen candidate tile lengths of one axis: multiples of the grain and of the stride."""
+    unit = grain if grain % stride == 0 else grain * stride
+    counts = sorted({max(1, round(n / unit / parts)) for parts in range(1, 33)} | {1, 2, 3, 4, 6, 8})
+    return sorted({unit * count for count in counts if unit * count < n} | {n})

@@ -1,0 +1,386 @@
+"""The training loop: an iterator that the command line, the widget and scripts all step through."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from napari_ssdenoise.algorithms import get_algorithm
+from napari_ssdenoise.axes import Channels, Layout
+from napari_ssdenoise.engine.device import Precision, autocast, choose_device, choose_precision, free_memory, is_out_of_memory
+from napari_ssdenoise.engine.patches import Batch, PatchSampler
+from napari_ssdenoise.model import Geometry, TrainedModel
+from napari_ssdenoise.networks.blocks import MEMORY_FORMAT
+from napari_ssdenoise.normalize import Normalization
+from napari_ssdenoise.volume import Volume, open_volume, require_intensities
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from napari_ssdenoise.algorithms import Algorithm
+
+DEFAULT_STEPS = 2000
+HISTORY_POINTS = 500
+
+
+@dataclass(frozen=True)
+class TrainStep:
+    """What one step of training reports.
+
+    Attributes
+    ----------
+    step
+        Steps done so far.
+    steps
+        Steps in all, or None where the budget is in seconds.
+    loss
+        Of this step's batch, in units of the normalised variance (for squared losses).
+    seconds, remaining
+        Time trained, and an estimate of the time left.
+    fraction
+        Share of the budget that is used, 0 to 1.
+    """
+
+    step: int
+    steps: int | None
+    loss: float
+    seconds: float
+    remaining: float
+    fraction: float
+
+
+class Trainer(Iterator[TrainStep]):
+    """Train an algorithm on noisy images, one step per iteration; leave the loop to stop.
+
+    The learning rate warms up, then falls along a cosine to the end of the budget, and an exponential average of the
+    weights is kept: `model` is that average at any time.
+
+    Parameters
+    ----------
+    algorithm
+        An algorithm, or its key.
+    volumes
+        One image or several: volumes, arrays or paths.
+    target
+        A second view of each image, for algorithms that learn from pairs.
+    steps, seconds
+        Budget; the first to end ends the training. 2000 steps if neither is given.
+    device, precision
+        ``"auto"`` takes what the machine is fastest with.
+    seed
+        Of the initial weights, the patches and the masks. Equal seeds on equal machines give equal models.
+    spatial
+        Axes to convolve over: ``"YX"``, ``"ZYX"``, or ``"TYX"`` to use neighbouring frames as context.
+    channels
+        ``"independent"``: every channel is an image by itself; ``"joint"``: the network sees all of them at once;
+        ``"auto"``: joint for RGB only.
+
+    Raises
+    ------
+    ValueError
+        If the images cannot be trained on; the message says why and what to do.
+    """
+
+    def __init__(
+        self,
+        algorithm: str | Algorithm,
+        volumes: Any,
+        *,
+        target: Any = None,
+        steps: int | None = None,
+        seconds: float | None = None,
+        device: str = "auto",
+        precision: Precision = "auto",
+        seed: int = 0,
+        spatial: str | None = None,
+        channels: Channels = "auto",
+    ) -> None:
+        self.algorithm = get_algorithm(algorithm)
+        self.volumes = _open_all(volumes)
+        targets = [] if target is None else _open_all(target)
+        if (steps is not None and steps < 1) or (seconds is not None and not seconds > 0):
+            raise ValueError(f"steps={steps} and seconds={seconds} must be positive.")
+        self.steps = DEFAULT_STEPS if steps is None and seconds is None else steps
+        self.budget_seconds = seconds
+        self.device = choose_device(device)
+        self.dtype = choose_precision(self.device, precision)
+        self.seed = seed
+        self.step = 0
+        self.seconds = 0.0
+        self.history: list[tuple[int, float, float]] = []
+
+        layouts = [Layout.choose(v.axes, v.shape, spatial, channels) for v in self.volumes]
+        scenes = self.algorithm.scenes(self.volumes, layouts, targets)
+        views = [view for scene in scenes for view in scene.views]
+        self.geometry = Geometry.choose(views, channels)
+        stride = self.geometry.build(self.algorithm).stride
+        self.normalization = Normalization.fit(views, np.random.default_rng([seed, 0]))
+        patch = choose_patch(self.geometry.spatial, [v.shape for v in views], stride, self.algorithm.patch)
+        self.sampler = PatchSampler(
+            scenes,
+            self.normalization,
+            patch,
+            self.algorithm.batch or choose_batch(patch),
+            self.algorithm.symmetries(self.geometry.spatial),
+            seed,
+        )
+        self._start_network()
+
+    def _start_network(self) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            network = self.geometry.build(self.algorithm)
+        self._layout = MEMORY_FORMAT[len(self.geometry.spatial)]
+        self.network: torch.nn.Module = network.to(self.device, memory_format=self._layout)
+        self._averaged = {name: value.clone() for name, value in self.network.state_dict().items()}
+        self._optimizer = torch.optim.Adam(self.network.parameters(), self.algorithm.learning_rate)
+        self._micro_batch = self.sampler.batch
+        self._ahead = ThreadPoolExecutor(1, thread_name_prefix="ssdenoise-patches")
+        self._next: tuple[int, Future[Batch]] | None = None
+        self._loss = math.nan
+
+    @property
+    def fraction(self) -> float:
+        """Share of the budget that is used, 0 to 1."""
+        by_steps = self.step / self.steps if self.steps else 0.0
+        by_time = self.seconds / self.budget_seconds if self.budget_seconds else 0.0
+        return min(1.0, max(by_steps, by_time))
+
+    @property
+    def model(self) -> TrainedModel:
+        """The model as trained so far, with averaged weights; later steps do not change it."""
+        network = self.geometry.build(self.algorithm)
+        network.load_state_dict({name: value.cpu() for name, value in self._averaged.items()})
+        return TrainedModel(
+            algorithm=self.algorithm,
+            network=network,
+            geometry=self.geometry,
+            normalization=self.normalization,
+            record=self._record(),
+        )
+
+    def __next__(self) -> TrainStep:
+        if self.fraction >= 1:
+            self.close()
+            raise StopIteration
+        started = time.perf_counter()
+        batch = self._draw()
+        self.network.train()
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.algorithm.learning_rate * annealing(self.fraction, self.step)
+        loss = self._backward(batch)
+        self._optimizer.step()
+        self._average()
+        if self.device.type == "cpu" or self.step % 16 == 0:  # on a GPU, reading the loss waits for it
+            self._loss = float(loss)
+            if not math.isfinite(self._loss):
+                raise ArithmeticError(
+                    f"training diverged at step {self.step}: the loss is {self._loss}. Lower the learning rate "
+                    f"(now {self.algorithm.learning_rate:g}), or use precision='float32'."
+                )
+        self.step += 1
+        self.seconds += time.perf_counter() - started
+        self.history.append((self.step, self.seconds, self._loss))
+        return self._report()
+
+    def close(self) -> None:
+        """Stop the reading threads; the model stays available."""
+        self._ahead.shutdown(wait=False, cancel_futures=True)
+        self.sampler.close()
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Return all that `resume` needs: plain values and tensors."""
+        optimizer = self._optimizer.state_dict()["state"]
+        return {
+            "step": self.step,
+            "seconds": self.seconds,
+            "history": list(self.history),
+            "network": {k: v.detach().clone() for k, v in self.network.state_dict().items()},
+            "averaged": {k: v.clone() for k, v in self._averaged.items()},
+            "optimizer": {f"{i}.{k}": v.clone() for i, state in optimizer.items() for k, v in state.items()},
+        }
+
+    def resume(self, checkpoint: Mapping[str, Any]) -> None:
+        """Continue from a checkpoint of a trainer with the same algorithm, images and seed.
+
+        Raises
+        ------
+        ValueError
+            If the checkpoint is of another network.
+        """
+        try:
+            self.network.load_state_dict(checkpoint["network"])
+        except RuntimeError as error:
+            raise ValueError("the checkpoint belongs to a network with other settings. Train from the start.") from error
+        self._averaged = {k: v.to(self.device).clone() for k, v in checkpoint["averaged"].items()}
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in checkpoint["optimizer"].items():
+            number, key = name.split(".", 1)
+            state.setdefault(int(number), {})[key] = value.clone()
+        self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": state})
+        self.step, self.seconds = int(checkpoint["step"]), float(checkpoint["seconds"])
+        self.history = [tuple(entry) for entry in checkpoint["history"]]
+
+    def _draw(self) -> Batch:
+        """Return this step's batch, and have the next one prepared meanwhile."""
+        if self._next is None or self._next[0] != self.step:
+            self._next = (self.step, self._ahead.submit(self.sampler.draw, self.step))
+        batch = self._next[1].result()
+        self._next = (self.step + 1, self._ahead.submit(self.sampler.draw, self.step + 1))
+        return batch
+
+    def _backward(self, batch: Batch) -> Tensor:
+        """Accumulate the gradient of a batch; if the device's memory is too small, of ever smaller parts in turn."""
+        while True:
+            try:
+                return self._accumulate(batch)
+            except RuntimeError as error:
+                if not is_out_of_memory(error) or self._micro_batch == 1:
+                    raise
+                self._micro_batch = max(1, self._micro_batch // 2)
+                free_memory(self.device)
+
+    def _accumulate(self, batch: Batch) -> Tensor:
+        self._optimizer.zero_grad(set_to_none=True)
+        rng = torch.Generator().manual_seed((self.seed << 32) + self.step)
+        total = torch.zeros((), device=self.device)
+        size = len(batch.noisy)
+        for start in range(0, size, self._micro_batch):
+            part = slice(start, start + self._micro_batch)
+            noisy, target = self._to_device(batch.noisy[part]), self._to_device(batch.target[part])
+            with autocast(self.device, self.dtype):
+                loss = self.algorithm.loss(self.network, Batch(noisy, target), rng)
+            share = loss * (len(noisy) / size)
+            share.backward()  # type: ignore[no-untyped-call]
+            total += share.detach()
+        return total
+
+    def _to_device(self, patches: Tensor) -> Tensor:
+        if self.device.type == "cuda":
+            patches = patches.pin_memory()
+        return patches.to(self.device, non_blocking=True).contiguous(memory_format=self._layout)
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Move the averaged weights (and batch statistics) towards the current ones."""
+        weight = 1 - min(0.995, (1 + self.step) / (10 + self.step))
+        for name, value in self.network.state_dict().items():
+            if value.is_floating_point():
+                self._averaged[name].lerp_(value, weight)
+            else:
+                self._averaged[name].copy_(value)
+
+    def _report(self) -> TrainStep:
+        used = self.fraction
+        return TrainStep(self.step, self.steps, self._loss, self.seconds, self.seconds * (1 - used) / used, used)
+
+    def _record(self) -> dict[str, Any]:
+        """Return what a saved model says about its training."""
+        thin = max(1, len(self.history) // HISTORY_POINTS)
+        curve = [
+            (part[-1][0], round(part[-1][1], 3), float(np.mean([entry[2] for entry in part])))
+            for part in (self.history[i : i + thin] for i in range(0, len(self.history), thin))
+        ]
+        return {
+            "steps": self.step,
+            "seconds": round(self.seconds, 3),
+            "seed": self.seed,
+            "device": str(self.device),
+            "precision": str(self.dtype).removeprefix("torch."),
+            "patch": list(self.sampler.patch),
+            "batch": self.sampler.batch,
+            "loss": curve,
+            "data": [
+                {"name": v.name, "axes": v.axes, "shape": list(v.shape), "dtype": str(v.dtype), "scale": list(v.scale), "units": list(v.units)}
+                for v in self.volumes
+            ],
+        }
+
+
+def annealing(fraction: float, step: int, warm_up: int = 20) -> float:
+    """Return the learning rate's factor: a short warm-up, then a cosine down to zero at the end of the budget."""
+    return min(1.0, (step + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * fraction))
+
+
+def choose_patch(spatial: str, shapes: Sequence[tuple[int, ...]], stride: Sequence[int], size: int = 0) -> tuple[int, ...]:
+    """Choose a patch that fits every image: 64 pixels along Y and X (16 in depth), on the network's grid.
+
+    Raises
+    ------
+    ValueError
+        If an image is too thin for the network.
+    """
+    thinnest = [min(shape[d] for shape in shapes) for d in range(len(spatial))]
+    patch = []
+    for axis, limit, grid in zip(spatial, thinnest, stride, strict=True):
+        wanted = (size or 64) if axis in "YX" else 16
+        fitting = min(wanted, limit) // grid * grid
+        if fitting < max(grid, 4):
+            raise ValueError(
+                f"the image has only {limit} pixels along {axis}, too few to learn from. Choose a larger image, "
+                "other axes, or 2D training (spatial='YX') for a thin stack."
+            )
+        patch.append(fitting)
+    return tuple(patch)
+
+
+def choose_batch(patch: Sequence[int]) -> int:
+    """Choose a batch of about 65,000 pixels in 2D, four patches at least."""
+    return max(4, 65536 // int(np.prod(patch)))
+
+
+def train(
+    volumes: Any,
+    algorithm: str | Algorithm = "n2v",
+    *,
+    target: Any = None,
+    steps: int | None = None,
+    seconds: float | None = None,
+    device: str = "auto",
+    precision: Precision = "auto",
+    seed: int = 0,
+    spatial: str | None = None,
+    channels: Channels = "auto",
+    **values: Any,
+) -> TrainedModel:
+    """Train to the end of the budget and return the model; `Trainer` does the same step by step.
+
+    Parameters
+    ----------
+    volumes, algorithm, target, steps, seconds, device, precision, seed, spatial, channels
+        As for `Trainer`.
+    **values
+        Settings of the algorithm, if it is given by its key.
+    """
+    trainer = Trainer(
+        get_algorithm(algorithm, **values),
+        volumes,
+        target=target,
+        steps=steps,
+        seconds=seconds,
+        device=device,
+        precision=precision,
+        seed=seed,
+        spatial=spatial,
+        channels=channels,
+    )
+    for _ in trainer:
+        pass
+    return trainer.model
+
+
+def _open_all(volumes: Any) -> list[Volume]:
+    several = list(volumes) if isinstance(volumes, (list, tuple)) else [volumes]
+    if not several:
+        raise ValueError("no images to train on were given.")
+    opened = [open_volume(v) for v in several]
+    for volume in opened:
+        require_intensities(volume)
+    return opened

@@ -1,0 +1,124 @@
+"""Saved models: a folder, or one .zip, with ``model.json`` and ``weights.safetensors``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_ssdenoise.model import Geometry, TrainedModel
+from napari_ssdenoise.normalize import Normalization
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+
+FORMAT = "napari-ssdenoise model"
+VERSION = 1
+DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
+
+
+def save_model(model: TrainedModel, path: Path, *, overwrite: bool) -> Path:
+    """Write a model so that its name appears only when it is complete.
+
+    Raises
+    ------
+    FileExistsError
+        If something else than a model has that name, or ``overwrite`` is False.
+    """
+    if path.exists() and not (overwrite and is_model(path)):
+        raise FileExistsError(
+            f"{path} exists{'' if overwrite else '. Pass overwrite=True to replace it'}, and only a saved model is ever replaced. Choose another name."
+        )
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"the folder {path.parent} does not exist. Make it first, or choose another place.")
+    description = {"format": FORMAT, "version": VERSION, **model.describe()}
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
+        made = Path(scratch) / "model"
+        made.mkdir()
+        (made / DESCRIPTION).write_text(json.dumps(description, indent=1), encoding="utf8")
+        write_tensors(made / WEIGHTS, model.weights())
+        if path.suffix == ".zip":
+            packed = Path(scratch) / "packed"
+            with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+                for name in (DESCRIPTION, WEIGHTS):
+                    archive.write(made / name, name)
+            made = packed
+        if path.exists():
+            path.rename(Path(scratch) / "replaced")
+        made.rename(path)
+    return path
+
+
+def load_model(path: Path) -> TrainedModel:
+    """Read a model; see `TrainedModel.load`."""
+    if not path.exists():
+        raise FileNotFoundError(f"there is no model {path}. Check the name.")
+    try:
+        if path.is_dir():
+            text, weights = (path / DESCRIPTION).read_text(encoding="utf8"), (path / WEIGHTS).read_bytes()
+        else:
+            # Members are read by their exact names, never unpacked, so no path in the archive can lead elsewhere.
+            with zipfile.ZipFile(path) as archive:
+                text, weights = archive.read(DESCRIPTION).decode("utf8"), archive.read(WEIGHTS)
+        description = json.loads(text)
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{path} is not a saved model, or it is damaged: {DESCRIPTION} or {WEIGHTS} cannot be read ({error})."
+        ) from error
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise ValueError(f"{path} was not written by napari-ssdenoise. Choose a model saved with it.")
+    if description.get("version") != VERSION:
+        raise ValueError(
+            f"{path} has format version {description.get('version')}, but this napari-ssdenoise reads version "
+            f"{VERSION}. Update napari-ssdenoise."
+        )
+    return _assemble(path, description, weights)
+
+
+def _assemble(path: Path, description: Mapping[str, Any], weights: bytes) -> TrainedModel:
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    from napari_ssdenoise.algorithms import get_algorithm
+
+    try:
+        algorithm = get_algorithm(description["algorithm"], **description["settings"])
+        geometry = Geometry(**{**description["geometry"], "pooled": tuple(description["geometry"]["pooled"])})
+        numbers = {k: tuple(v) if isinstance(v, list) else v for k, v in description["normalization"].items()}
+        normalization = Normalization(**numbers)
+        network = geometry.build(algorithm)
+        network.load_state_dict(load(weights))
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ValueError(
+            f"{path} is damaged, or made by another version: {error}. Train or save the model again."
+        ) from error
+    return TrainedModel(algorithm, network.eval(), geometry, normalization, description.get("record", {}))
+
+
+def is_model(path: Path) -> bool:
+    """Tell whether a path is a saved model (and may be replaced by one)."""
+    if path.is_dir():
+        return (path / DESCRIPTION).is_file() and (path / WEIGHTS).is_file()
+    return zipfile.is_zipfile(path) and DESCRIPTION in zipfile.ZipFile(path).namelist()
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write tensors as safetensors, under a temporary name until they are complete."""
+    from safetensors.torch import save_file
+
+    partial = path.with_name(path.name + ".partial")
+    save_file({k: v.contiguous() for k, v in tensors.items()}, partial, dict(metadata or {}))
+    partial.replace(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder of our own."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

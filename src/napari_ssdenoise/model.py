@@ -1,0 +1,363 @@
+"""What a training leaves behind: settings, weights, normalisation and record, ready to denoise."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from napari_ssdenoise.axes import Channels, Layout
+from napari_ssdenoise.normalize import Normalization
+from napari_ssdenoise.volume import Volume, open_volume, require_intensities
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    import torch
+    from numpy.typing import NDArray
+
+    from napari_ssdenoise.algorithms import Algorithm
+    from napari_ssdenoise.engine.device import Precision
+    from napari_ssdenoise.engine.predict import Predictor
+    from napari_ssdenoise.engine.scenes import View
+    from napari_ssdenoise.engine.stream import TileDone
+
+# Axes shorter than this are not halved by a network.
+MIN_POOLED = 16
+DEFAULT_MEMORY = "2 GB"
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The images a network is made for.
+
+    Parameters
+    ----------
+    spatial
+        Axes that it convolves over.
+    n_channels
+        Channels that it sees at once.
+    channels
+        How axis C is understood; see `Trainer`.
+    pooled
+        Which spatial axes it halves.
+    """
+
+    spatial: str
+    n_channels: int
+    channels: Channels
+    pooled: tuple[bool, ...]
+
+    @classmethod
+    def choose(cls, views: Sequence[View], channels: Channels) -> Geometry:
+        """Make the geometry that fits all images.
+
+        Raises
+        ------
+        ValueError
+            If their channels or spatial axes differ.
+        """
+        kinds = {(view.layout.spatial, view.channels) for view in views}
+        if len(kinds) > 1:
+            raise ValueError(
+                f"the images differ in spatial axes or channels: {sorted(kinds)}. Train on images of one kind, or "
+                "name axes and spatial axes so that they agree."
+            )
+        spatial, n_channels = kinds.pop()
+        thinnest = [min(view.shape[d] for view in views) for d in range(len(spatial))]
+        return cls(spatial, n_channels, channels, tuple(n >= MIN_POOLED for n in thinnest))
+
+    def build(self, algorithm: Algorithm) -> Any:
+        """Make the algorithm's network, untrained."""
+        return algorithm.build(self.n_channels, self.pooled)
+
+    def layout(self, volume: Volume) -> Layout:
+        """Return how a volume maps to this network.
+
+        Raises
+        ------
+        ValueError
+            If its axes or channels do not fit.
+        """
+        layout = Layout.choose(volume.axes, volume.shape, self.spatial, self.channels)
+        found = layout.n_channels(volume.shape)
+        if found != self.n_channels:
+            raise ValueError(
+                f"the model works on {self.n_channels} channels at once, but {volume.name!r} {volume.axes} "
+                f"{volume.shape} has {found}. Choose an image like those it was trained on."
+            )
+        return layout
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """A denoiser for images like those it was trained on.
+
+    Parameters
+    ----------
+    algorithm
+        With its settings.
+    network
+        The trained module, on the CPU, float32.
+    geometry, normalization
+        Of the training images.
+    record
+        How it was trained: steps, seconds, seed, data, loss curve, versions.
+    """
+
+    algorithm: Algorithm
+    network: Any
+    geometry: Geometry
+    normalization: Normalization
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    def predictor(self, *, device: str = "auto", precision: Precision = "auto", augment: bool = False) -> Predictor:
+        """Make the network ready for inference on a device."""
+        from napari_ssdenoise.engine.predict import Predictor
+
+        return Predictor(
+            self.algorithm,
+            self.network,
+            self.normalization,
+            self.geometry.spatial,
+            device=device,
+            precision=precision,
+            augment=augment,
+        )
+
+    @overload
+    def predict(
+        self,
+        volume: Any,
+        *,
+        outputs: None = None,
+        precision: Precision = "auto",
+        device: str = "auto",
+        augment: bool = False,
+        tile: Sequence[int] | None = None,
+        memory: str | int = DEFAULT_MEMORY,
+    ) -> NDArray[np.float32]: ...
+    @overload
+    def predict(
+        self,
+        volume: Any,
+        *,
+        outputs: Sequence[str],
+        precision: Precision = "auto",
+        device: str = "auto",
+        augment: bool = False,
+        tile: Sequence[int] | None = None,
+        memory: str | int = DEFAULT_MEMORY,
+    ) -> tuple[NDArray[np.float32], ...]: ...
+    def predict(
+        self,
+        volume: Any,
+        *,
+        outputs: Sequence[str] | None = None,
+        precision: Precision = "auto",
+        device: str = "auto",
+        augment: bool = False,
+        tile: Sequence[int] | None = None,
+        memory: str | int = DEFAULT_MEMORY,
+    ) -> NDArray[np.float32] | tuple[NDArray[np.float32], ...]:
+        """Denoise a volume into memory.
+
+        Parameters
+        ----------
+        volume
+            A volume, array or path; axes as in training, or named by the volume.
+        outputs
+            Which of the algorithm's outputs to return, e.g. ``("mean", "std")``.
+        precision, device
+            ``"float32"`` for results that do not depend on the tiling (to 1e-5).
+        augment
+            Average over flips and exchanging Y and X (up to eight-fold).
+        tile
+            Output tile per spatial axis; chosen within ``memory`` by default.
+        memory
+            For the network's activations, e.g. ``"4 GB"``.
+
+        Returns
+        -------
+        ndarray, float32
+            In the volume's shape, axes and units; a tuple of them if ``outputs`` is given.
+
+        Raises
+        ------
+        ValueError
+            If the volume does not fit the model.
+        MemoryError
+            If not even the smallest tile fits into ``memory``.
+        """
+        from napari_ssdenoise.engine.predict import predict_tiles
+        from napari_ssdenoise.engine.stream import plan_volume
+
+        opened, layout = self._fit(volume)
+        names = self._check_outputs(outputs or ("mean",))
+        predictor = self.predictor(device=device, precision=precision, augment=augment)
+        plan = plan_volume(predictor, opened, layout, tile=tile, memory=memory)
+        arrays = {name: np.empty(opened.shape, np.float32) for name in names}
+        work = ((index, part) for index in layout.indices(opened.shape) for part in plan)
+        for done in predict_tiles(predictor, opened, layout, work):
+            key = layout.key(done.index, done.tile.target)
+            for name in names:
+                arrays[name][key] = layout.from_network(done.images[name])
+        return tuple(arrays[name] for name in names) if outputs else arrays["mean"]
+
+    def predict_part(
+        self, volume: Any, region: Sequence[slice], *, predictor: Predictor | None = None, context: int | None = None
+    ) -> NDArray[np.float32]:
+        """Denoise only a part of a volume, as a preview does.
+
+        Parameters
+        ----------
+        volume
+            A volume, array or path.
+        region
+            A slice, with start and stop, for each of the volume's axes; all of a channel axis that the network sees
+            at once.
+        predictor
+            From `predictor`, to use it more than once.
+        context
+            Pixels around the region to look at; fewer than the network's reach are faster, and not exact at the rim.
+
+        Returns
+        -------
+        ndarray, float32
+            In the region's shape and the volume's units.
+        """
+        from napari_ssdenoise.engine.predict import predict_tiles
+        from napari_ssdenoise.engine.tiles import single_tile
+
+        opened, layout = self._fit(volume)
+        predictor = predictor or self.predictor()
+        by_axis = dict(zip(opened.axes, region, strict=True))
+        halo = [h if context is None else min(h, context) for h in predictor.halo]
+        target = [by_axis[axis] for axis in layout.spatial]
+        tile = single_tile(target, layout.spatial_shape(opened.shape), halo, predictor.stride)
+        out = np.empty([s.stop - s.start for s in region], np.float32)
+        indices = product(*(range(by_axis[axis].start, by_axis[axis].stop) for axis in layout.batch))
+        origin = [s.start for s in region]
+        for done in predict_tiles(predictor, opened, layout, ((index, tile) for index in indices)):
+            key = layout.key(done.index, target)
+            key = tuple(k if k == slice(None) else slice(k.start - o, k.stop - o) for k, o in zip(key, origin, strict=True))
+            out[key] = layout.from_network(done.images["mean"])
+        return out
+
+    def predict_into(
+        self,
+        volume: Any,
+        path: str | PathLike[str],
+        *,
+        output: str = "mean",
+        dtype: str = "auto",
+        memory: str | int = DEFAULT_MEMORY,
+        tile: Sequence[int] | None = None,
+        precision: Precision = "auto",
+        device: str = "auto",
+        augment: bool = False,
+        overwrite: bool = False,
+        resume: bool = True,
+    ) -> Generator[TileDone]:
+        """Denoise a volume of any size into a file, tile by tile.
+
+        The result appears under its name only when it is complete. A run that is stopped leaves what is done beside
+        it, and the same call goes on from there.
+
+        Parameters
+        ----------
+        volume
+            A volume, array or path.
+        path
+            Output file: ``.ome.zarr``, ``.zarr``, ``.tif``, ``.npy`` or ``.png``.
+        output
+            Which of the algorithm's outputs to write.
+        dtype
+            ``"auto"`` keeps the input's dtype where its steps are fine enough for the denoised values, else float32.
+        overwrite
+            Replace an existing output.
+        resume
+            Go on from a stopped run of the same model on the same image.
+        memory, tile, precision, device, augment
+            As for `predict`.
+
+        Yields
+        ------
+        TileDone
+            After each tile.
+
+        Raises
+        ------
+        FileExistsError
+            If the output exists and ``overwrite`` is False.
+        ValueError
+            If the volume does not fit the model.
+        """
+        from napari_ssdenoise.engine.stream import stream
+
+        opened, layout = self._fit(volume)
+        (name,) = self._check_outputs((output,))
+        predictor = self.predictor(device=device, precision=precision, augment=augment)
+        return stream(
+            self, predictor, opened, layout, Path(path), name, dtype, memory=memory, tile=tile, overwrite=overwrite, resume=resume
+        )
+
+    def save(self, path: str | PathLike[str], *, overwrite: bool = True) -> Path:
+        """Save as a folder, or as one file if the name ends in .zip: JSON and safetensors."""
+        from napari_ssdenoise.io.bundle import save_model
+
+        return save_model(self, Path(path), overwrite=overwrite)
+
+    @staticmethod
+    def load(path: str | PathLike[str]) -> TrainedModel:
+        """Load a saved model; nothing in the file is executed.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is none.
+        ValueError
+            If it is broken, of another program, or of a newer version.
+        """
+        from napari_ssdenoise.io.bundle import load_model
+
+        return load_model(Path(path))
+
+    def describe(self) -> dict[str, Any]:
+        """Return everything but the weights, as plain values for JSON."""
+        return {
+            "algorithm": self.algorithm.key,
+            "settings": asdict(self.algorithm),
+            "geometry": asdict(self.geometry),
+            "normalization": asdict(self.normalization),
+            "record": dict(self.record),
+        }
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Return the network's tensors by name."""
+        return {name: value.contiguous() for name, value in self.network.state_dict().items()}
+
+    def _fit(self, volume: Any) -> tuple[Volume, Layout]:
+        opened = self._open(volume)
+        require_intensities(opened)
+        return opened, self.geometry.layout(opened)
+
+    def _open(self, volume: Any) -> Volume:
+        """Open a volume; an unnamed array with as many dimensions as the training images gets their axes."""
+        if isinstance(volume, (str, os.PathLike, Volume)):
+            return open_volume(volume)
+        trained = [data["axes"] for data in self.record.get("data", ()) if len(data["axes"]) == len(volume.shape)]
+        return open_volume(volume, axes=trained[0] if trained else None)
+
+    def _check_outputs(self, names: Sequence[str]) -> tuple[str, ...]:
+        unknown = [name for name in names if name not in self.algorithm.outputs]
+        if unknown:
+            raise ValueError(
+                f"{self.algorithm.title} has no output {', '.join(unknown)}; it has {', '.join(self.algorithm.outputs)}."
+            )
+        return tuple(names)

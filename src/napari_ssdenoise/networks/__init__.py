@@ -1,0 +1,1 @@
+"""Network modules, one code path for 2D and 3D."""

@@ -1,0 +1,92 @@
+"""Building blocks of the networks, for any number of spatial dimensions."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+CONV: dict[int, type[nn.Conv2d | nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
+BATCH_NORM: dict[int, type[nn.BatchNorm2d | nn.BatchNorm3d]] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+MEMORY_FORMAT = {2: torch.channels_last, 3: torch.channels_last_3d}
+
+
+class ConvBlock(nn.Sequential):
+    """Two times convolution (3 wide), batch norm, ReLU.
+
+    Parameters
+    ----------
+    ndim
+        Spatial dimensions, 2 or 3.
+    channels_in, middle, channels_out
+        Filters before, between and after the two convolutions.
+    """
+
+    def __init__(self, ndim: int, channels_in: int, middle: int, channels_out: int) -> None:
+        conv, norm = CONV[ndim], BATCH_NORM[ndim]
+        super().__init__(
+            conv(channels_in, middle, 3, padding=1),
+            norm(middle),
+            nn.ReLU(inplace=True),
+            conv(middle, channels_out, 3, padding=1),
+            norm(channels_out),
+            nn.ReLU(inplace=True),
+        )
+
+
+class MaxPool(nn.Module):
+    """Max-pooling by ``factors``, one per spatial axis."""
+
+    def __init__(self, factors: Sequence[int]) -> None:
+        super().__init__()
+        self.factors = tuple(factors)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pool = F.max_pool2d if len(self.factors) == 2 else F.max_pool3d
+        return pool(x, self.factors)
+
+
+class MaxBlurPool(nn.Module):
+    """Max-pooling with stride 1, then a binomial blur with stride ``factors``: pooling without aliasing.
+
+    N2V2 (Höck et al. 2022) uses it against the checkerboard patterns of plain Noise2Void. The blur is
+    [1 2 1]/4 along every pooled axis.
+    """
+
+    def __init__(self, factors: Sequence[int]) -> None:
+        super().__init__()
+        self.factors = tuple(factors)
+        kernel = torch.ones(1)
+        for factor in self.factors:
+            line = torch.tensor([1.0, 2.0, 1.0]) / 4 if factor > 1 else torch.ones(1)
+            kernel = kernel[..., None] * line
+        self.register_buffer("kernel", kernel[None], persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = len(self.factors) == 2
+        # A window of two with one replicated pixel behind keeps the size, as "same" pooling does.
+        behind = [n for f in reversed(self.factors) for n in (0, f - 1)]
+        x = (F.max_pool2d if flat else F.max_pool3d)(F.pad(x, behind, mode="replicate"), self.factors, stride=1)
+        kernel = self.get_buffer("kernel").to(x.dtype)
+        padding = [n // 2 for n in kernel.shape[2:]]
+        conv = F.conv2d if flat else F.conv3d
+        return conv(x, kernel.expand(x.shape[1], *kernel.shape[1:]), None, self.factors, padding, 1, x.shape[1])
+
+
+def folded(network: nn.Module) -> nn.Module:
+    """Return a copy for inference with every batch norm folded into the convolution before it."""
+    network = deepcopy(network).eval()
+    for block in [m for m in network.modules() if isinstance(m, ConvBlock)]:
+        for position in (0, 3):
+            block[position] = fuse_conv_bn_eval(block[position], block[position + 1])
+            block[position + 1] = nn.Identity()
+    return network

@@ -1,0 +1,134 @@
+"""Bring intensities to zero mean and unit variance, and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from napari_ssdenoise.engine.scenes import View
+
+# Voxels looked at per channel: more would not change the mean and the deviation that anybody can see.
+SAMPLED_VOXELS = 2_000_000
+SAMPLED_BLOCK = 128
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """Mean and standard deviation of every channel, in the input's units.
+
+    Parameters
+    ----------
+    mean, std
+        One entry per channel; a single entry serves any channel.
+    low, high
+        Smallest and largest value seen; for people, and to warn about images of another range.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    low: float = -np.inf
+    high: float = np.inf
+
+    @classmethod
+    def fit(cls, views: Sequence[View], rng: np.random.Generator) -> Normalization:
+        """Measure the images by sampled blocks; volumes larger than memory stay on disk.
+
+        Raises
+        ------
+        ValueError
+            If an image is constant, or has NaN or infinite values.
+        """
+        by_channel: dict[int, list[View]] = {}
+        for view in views:
+            by_channel.setdefault(view.channel, []).append(view)
+        moments = [_Moments(view.channels) for view in (by_channel[c][0] for c in sorted(by_channel))]
+        for found, channel in zip(moments, sorted(by_channel), strict=True):
+            for view, region in _sample(by_channel[channel], rng):
+                found.add(view.read(region))
+        mean = np.concatenate([found.mean for found in moments])
+        std = np.concatenate([found.std for found in moments])
+        low = min(found.low for found in moments)
+        high = max(found.high for found in moments)
+        if not std.min() > 1e-12 * max(abs(low), abs(high)):
+            raise ValueError(
+                f"{views[0].volume.name!r} has the same value ({low:g}) everywhere in a channel: there is nothing to "
+                "learn. Check that the right image or channel is chosen."
+            )
+        return cls(tuple(mean.tolist()), tuple(std.tolist()), float(low), float(high))
+
+    def apply(self, block: NDArray[Any], channel: int = 0) -> NDArray[np.float32]:
+        """Normalise ``(channels, *spatial)``; `channel` is the first one's index."""
+        mean, std = self._columns(block.ndim, len(block), channel)
+        # Wide integers and doubles lose their small differences if they are cut to float32 before the subtraction.
+        wide = block.astype(np.float64 if block.dtype.itemsize > 2 else np.float32, copy=False)
+        return ((wide - mean) / std).astype(np.float32)
+
+    def undo(self, block: NDArray[np.float32], channel: int = 0) -> NDArray[np.float32]:
+        """Return a normalised block to the input's units, as float32."""
+        mean, std = self._columns(block.ndim, len(block), channel)
+        return (block * std + mean).astype(np.float32)
+
+    def undo_scale(self, block: NDArray[np.float32], channel: int = 0) -> NDArray[np.float32]:
+        """Return normalised differences, such as standard deviations, to the input's units."""
+        _, std = self._columns(block.ndim, len(block), channel)
+        return (block * std).astype(np.float32)
+
+    def _columns(self, ndim: int, channels: int, first: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        if len(self.mean) == 1:
+            first, channels = 0, 1
+        if first + channels > len(self.mean):
+            raise ValueError(
+                f"the model was trained on {len(self.mean)} channels, but the image has at least {first + channels}. "
+                "Choose the channels it was trained on, or train a new model."
+            )
+        shape = (channels,) + (1,) * (ndim - 1)
+        chosen = slice(first, first + channels)
+        return np.reshape(np.float32(self.mean[chosen]), shape), np.reshape(np.float32(self.std[chosen]), shape)
+
+
+class _Moments:
+    """Mean and variance, accumulated in double precision and without cancellation (Chan's update)."""
+
+    def __init__(self, channels: int) -> None:
+        self.count = 0
+        self.mean = np.zeros(channels)
+        self.squares = np.zeros(channels)
+        self.low, self.high = np.inf, -np.inf
+
+    def add(self, block: NDArray[Any]) -> None:
+        values = block.reshape(len(block), -1).astype(np.float64)
+        count, mean = values.shape[1], values.mean(1)
+        total = self.count + count
+        self.squares += ((values - mean[:, None]) ** 2).sum(1) + (mean - self.mean) ** 2 * self.count * count / total
+        self.mean += (mean - self.mean) * count / total
+        self.count = total
+        self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
+
+    @property
+    def std(self) -> NDArray[np.float64]:
+        return np.asarray(np.sqrt(self.squares / self.count))
+
+
+def _sample(views: Sequence[View], rng: np.random.Generator) -> list[tuple[View, tuple[slice, ...]]]:
+    """Choose blocks of the images, all of them where they are few, in the order of storage."""
+    found: list[tuple[View, tuple[slice, ...]]] = []
+    total = sum(int(np.prod(view.shape)) for view in views)
+    for_all = total <= SAMPLED_VOXELS
+    wanted = max(8, SAMPLED_VOXELS // SAMPLED_BLOCK**2)
+    chosen = range(len(views)) if for_all else sorted(rng.integers(len(views), size=wanted).tolist())
+    for number in chosen:
+        view = views[number]
+        if for_all:
+            found.append((view, tuple(slice(0, n) for n in view.shape)))
+            continue
+        sizes = [min(n, SAMPLED_BLOCK if axis in "YX" else 1) for axis, n in zip(view.layout.spatial, view.shape, strict=True)]
+        corner = [int(rng.integers(n - size + 1)) for n, size in zip(view.shape, sizes, strict=True)]
+        found.append((view, tuple(slice(c, c + size) for c, size in zip(corner, sizes, strict=True))))
+    return found
