@@ -61,7 +61,7 @@ main() {
     local python runner=.tox/runner version
     python=$(find_python)
     install_libraries
-    if [[ ! -x $runner/bin/tox ]]; then
+    if ! "$runner/bin/python" -m tox --version >/dev/null 2>&1; then
         say "setting up tox in $runner with $python"
         "$python" -m venv --clear "$runner"
         "$runner/bin/python" -m pip install --quiet --disable-pip-version-check "tox>=4.22"
@@ -71,7 +71,7 @@ main() {
         # The largest one last, so that its summary is what the log ends with.
         set -- -e "lint,types,package,headless,$version"
     fi
-    exec "$runner/bin/tox" run "$@"
+    exec "$runner/bin/python" -m tox run "$@"
 }
 
 main "$@"
