@@ -89,13 +89,17 @@ class LazyArray:
         kept = [a for a in self._base_axes if a in self._axes]
         block = block.reshape([n for a, n in zip(self._base_axes, block.shape, strict=True) if a in self._axes])
         block = np.transpose(block, [kept.index(a) for a in self._axes if a in kept])
-        return np.expand_dims(block, [i for i, a in enumerate(self._axes) if a not in kept])[view]
+        added = [i for i, a in enumerate(self._axes) if a not in kept]
+        block = np.expand_dims(block, added)
+        return block[tuple(s if i in added else slice(None) for i, s in enumerate(slices))][view]
 
     def __setitem__(self, key: Any, value: Any) -> None:
         slices, view = self._resolve(key)
         if any(isinstance(v, slice) and v.step == -1 for v in view):
             raise IndexError("write with slices that go forwards.")
         shape = tuple(len(range(*s.indices(n))) for s, n in zip(slices, self.shape, strict=True))
+        if 0 in shape:
+            return
         outer = tuple(n for n, v in zip(shape, view, strict=True) if isinstance(v, slice))
         block = np.broadcast_to(np.asarray(value), outer).reshape(shape)
         present = [a for a in self._axes if a in self._base_axes]

@@ -262,12 +262,13 @@ def native(dtype: Any) -> np.dtype[Any]:
 
 
 def _clear_error(exc: OSError, path: Path) -> OSError:
-    """Say in words which output could not be written, and why."""
-    if exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    """Put the system's own short messages into words that name the output and say what to do."""
+    if exc.errno is None or exc.strerror != os.strerror(exc.errno):
+        return exc  # has its words already
+    if exc.errno in FULL:
+        text = f"no space left to write {path}. Free some space, or choose another folder."
+    elif exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         text = f"{path} cannot be written: no permission to write into {path.parent}. Choose another folder."
-        return PermissionError(exc.errno, text)
-    if exc.errno in FULL and "GB" not in str(exc) and "no space left to" not in str(exc):
-        return OSError(exc.errno, f"no space left to write {path}. Free some space, or choose another folder.")
-    if exc.errno == errno.ENOENT and not path.parent.is_dir():
-        return FileNotFoundError(exc.errno, f"the folder {path.parent} does not exist or cannot be written into.")
-    return exc
+    else:
+        text = f"{path} cannot be written: {exc.strerror}. Choose another folder or another name."
+    return type(exc)(exc.errno, text)

@@ -13,12 +13,14 @@ from napari_ssdenoise.io._writer import NOTE, Writer
 
 if TYPE_CHECKING:
     import zarr
+    from numpy.typing import NDArray
     from yaozarrs import v05
 
 _TYPES = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
 _COLORS = ("00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF", "FFFFFF")
 # Pixels looked at to choose the contrast of a channel that has none.
 _SAMPLE = 2**20
+_SIDE = 2048
 
 
 class OmeZarrWriter(Writer):
@@ -144,24 +146,33 @@ class OmeZarrWriter(Writer):
         return v05.Omero(channels=channels)
 
     def _window(self, smallest: zarr.Array[Any], channel: int) -> dict[str, float]:
-        """Choose a contrast window from a sample in the middle of the time and the depth."""
-        budget = _SAMPLE // max(1, smallest.shape[-1] * smallest.shape[-2])
-        key: list[slice] = []
-        for letter, n in zip(self._letters, smallest.shape, strict=True):
-            if letter == "C":
-                key.append(slice(channel, channel + 1))
-            elif letter in "TZ":
-                count = 1 if letter == "T" else max(1, min(n, budget))
-                key.append(slice((n - count) // 2, (n - count) // 2 + count))
-            else:
-                key.append(slice(None))
-        sample = np.asarray(smallest[tuple(key)]).astype(np.float64)
-        finite = sample[np.isfinite(sample)]
-        if (self.like.dtype == np.uint8 and "S" in self.like.axes) or not finite.size:
+        """Choose a contrast window that fits the middle plane as it is, and the whole depth at low resolution."""
+        if self.like.dtype == np.uint8 and "S" in self.like.axes:
             return {"start": 0.0, "end": 255.0, "min": 0.0, "max": 255.0}
-        low, start, end, high = (float(v) for v in np.percentile(finite, (0, 0.1, 99.9, 100)))
+        full: Any = self._group["0"]
+        depth = max(1, _SAMPLE // (smallest.shape[-1] * smallest.shape[-2]))
+        found = [
+            np.percentile(sample, (0, 0.1, 99.9, 100))
+            for sample in (self._sample(full, channel, 1), self._sample(smallest, channel, depth))
+            if sample.size
+        ]
+        if not found:
+            return {"start": 0.0, "end": 1.0, "min": 0.0, "max": 1.0}
+        low, start = (float(min(f[i] for f in found)) for i in (0, 1))
+        end, high = (float(max(f[i] for f in found)) for i in (2, 3))
         end = end if end > start else start + 1
         if self.like.dtype.kind in "iu":
             info = np.iinfo(self.like.dtype)
             low, high = float(info.min), float(info.max)
         return {"start": start, "end": end, "min": min(low, start), "max": max(high, end)}
+
+    def _sample(self, array: zarr.Array[Any], channel: int, depth: int) -> NDArray[np.float64]:
+        """Read the finite pixels around the centre of one channel, at the middle time point."""
+        counts = {"T": 1, "Z": depth, "Y": _SIDE, "X": _SIDE}
+        key = []
+        for letter, n in zip(self._letters, array.shape, strict=True):
+            count = min(n, counts.get(letter, n))
+            start = channel if letter == "C" else (n - count) // 2
+            key.append(slice(start, start + (1 if letter == "C" else count)))
+        sample = np.asarray(array[tuple(key)]).astype(np.float64)
+        return sample[np.isfinite(sample)]

@@ -36,6 +36,7 @@ class TiffWriter(Writer):
             not self.path.name.lower().endswith((".ome.tif", ".ome.tiff"))
             and like.dtype.name in _IMAGEJ_DTYPES
             and like.nbytes < CLASSIC_LIMIT
+            and min(like.sizes["Y"], like.sizes["X"]) > 1
             and len(lengths) == 1
             and seconds
             and ("S" not in like.axes or rgb)
