@@ -91,6 +91,8 @@ def test_npe2_finds_the_installed_manifest():
 def test_console_script():
     (script,) = entry_points(group="console_scripts", name="ssdenoise")
     assert script.value == "napari_ssdenoise.cli:main"
+    pytest.importorskip("click")
+    assert callable(script.load())
 
 
 def test_types_are_shipped():
