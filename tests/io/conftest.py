@@ -13,7 +13,7 @@ from napari_ssdenoise.volume import Volume
 SIZES = {"T": 3, "C": 2, "Z": 4, "Y": 20, "X": 30, "S": 3}
 UNITS = {"T": "second", "Z": "micrometer", "Y": "micrometer", "X": "micrometer"}
 SCALE = {"T": 2.5, "Z": 0.9, "Y": 0.108, "X": 0.108}
-NAMES = ('DAPI <&"µ', "GFP", "red", "4", "five")
+NAMES = ("DAPI <&'µ", "GFP", "red", "4", "five")
 
 
 @pytest.fixture

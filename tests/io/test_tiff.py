@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -296,3 +297,28 @@ def test_a_file_is_closed_when_its_volume_goes(tmp_path: Path) -> None:
     assert close.alive
     del data
     assert not close.alive
+
+
+def test_names_that_xml_cannot_hold_are_cleaned(make_volume: MakeVolume, tmp_path: Path) -> None:
+    volume = make_volume("CYX", channel_names=('my "DAPI"\x00', "a\nb"), name='"\x01')
+    assert read_volume(write_volume(tmp_path / "a.ome.tif", volume)).channel_names == ("my 'DAPI'", "ab")
+
+
+def test_written_pages_do_not_stay_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_ssdenoise.io._lazy.MAPPED", 5000)
+    image = np.random.default_rng(0).random((64, 30, 40), dtype=np.float32)
+    volume = Volume(image, "ZYX")
+    for suffix in (".tif", ".npy"):
+        writer = create_writer(tmp_path / f"a{suffix}", volume, dtype="float32")
+        for z in range(64):
+            writer.array[z] = image[z]
+        np.testing.assert_array_equal(read_volume(writer.finish())[...], image)
+
+
+def test_threads_may_read_at_the_same_time(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", STACK, compression="zlib", tile=(16, 16), photometric="minisblack")
+    volume = read_volume(tmp_path / "a.tif")
+    with ThreadPoolExecutor(4) as pool:
+        planes = list(pool.map(lambda z: volume[z % 10], range(40)))
+    for z, plane in enumerate(planes):
+        np.testing.assert_array_equal(plane, STACK[z % 10])

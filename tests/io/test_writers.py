@@ -172,7 +172,7 @@ def test_no_permission(suffix: str, plane: Volume, tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that nobody can write into")
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_an_unwritable_folder(suffix: str, plane: Volume) -> None:
-    with pytest.raises(OSError, match=r"/proc.*(cannot be written|no space|GB free)"):
+    with pytest.raises(OSError, match=r"/proc.*(cannot be written|no space|MB free)"):
         write_volume(Path(f"/proc/a{suffix}"), plane)
 
 
@@ -182,7 +182,7 @@ def test_too_small_a_disk_is_found_at_the_door(
 ) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 10, 0))
-    with pytest.raises(OSError, match=r"needs 0\.00 GB, but .* has 0\.00 GB free") as info:
+    with pytest.raises(OSError, match=r"needs 0\.0 MB, but .* has 0\.0 MB free") as info:
         create_writer(tmp_path / f"a{suffix}", plane, dtype="uint8")
     assert info.value.errno == errno.ENOSPC
     assert list(tmp_path.iterdir()) == []
@@ -197,7 +197,7 @@ def test_a_disk_that_fills_up_is_reported(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(zarr.Array, "__setitem__", full)
-    with pytest.raises(OSError, match=r"no space left to write .*a\.ome\.zarr.*what is done is kept"):
+    with pytest.raises(OSError, match=r"no space left to write .*a\.ome\.zarr"):
         writer.array[...] = 1
     assert writer.partial.exists()
 

@@ -74,7 +74,10 @@ def from_imagej(info: Mapping[str, Any], axes: str, shape: Sequence[int]) -> lis
     count = sizes.get("C", 1)
     channels: list[Channel] = [{} for _ in range(count)]
     planes = int(np.prod([n for a, n in sizes.items() if a in "TZC"], dtype=np.int64))
-    labels = info.get("Labels")
+    # A single one of something is not in a list.
+    labels, luts, ranges = info.get("Labels"), info.get("LUTs"), info.get("Ranges")
+    labels = [labels] if isinstance(labels, str) else labels
+    luts = [luts] if isinstance(luts, np.ndarray) else luts
     if "C" in axes and isinstance(labels, list) and len(labels) == planes:
         order = [a for a in "TZC" if a in sizes]  # the order of ImageJ's planes, whatever the array's
         grid = np.array(labels, dtype=object).reshape([sizes[a] for a in order])
@@ -83,7 +86,6 @@ def from_imagej(info: Mapping[str, Any], axes: str, shape: Sequence[int]) -> lis
         if all(len(n) == 1 for n in names) and len(set.union(*names)) == count:
             for channel, name in zip(channels, names, strict=True):
                 channel["label"] = str(next(iter(name)))
-    luts, ranges = info.get("LUTs"), info.get("Ranges")
     if isinstance(luts, list) and len(luts) == count:
         for channel, lut in zip(channels, luts, strict=True):
             channel["color"] = "".join(f"{int(v):02X}" for v in np.asarray(lut)[:, -1])

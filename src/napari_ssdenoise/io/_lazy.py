@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import operator
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 # Disk full, quota reached, file larger than the file system allows.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Bytes written to a memory map before its pages are let go.
+MAPPED = 2**27
 
 
 class LazyArray:
@@ -44,6 +47,7 @@ class LazyArray:
             raise ValueError(f"axes {axes!r} leave out {dropped}, but an array {base_axes} {base.shape} needs them.")
         self.shape: tuple[int, ...] = tuple(int(sizes.get(a, 1)) for a in axes)
         self.dtype: np.dtype[Any] = np.dtype(base.dtype)
+        self._mapped = 0
 
     @property
     def ndim(self) -> int:
@@ -112,10 +116,21 @@ class LazyArray:
             if exc.errno in FULL:
                 raise OSError(
                     exc.errno,
-                    f"no space left to write {self._source or 'the output'}. Free some space, or choose another "
-                    "folder; what is done is kept.",
+                    f"no space left to write {self._source or 'the output'}. "
+                    "Free some space, or choose another folder.",
                 ) from exc
             raise
+        self._let_go(block.nbytes)
+
+    def _let_go(self, nbytes: int) -> None:
+        """Hand written pages of a memory map back to the system, which would count them as this process's memory."""
+        pages: Any = getattr(self._base, "_mmap", None)
+        if not hasattr(pages, "madvise"):
+            return
+        self._mapped += nbytes
+        if self._mapped > MAPPED:
+            self._mapped = 0
+            pages.madvise(mmap.MADV_DONTNEED)  # of a shared map: the file's pages stay as they were written
 
     def _resolve(self, key: Any) -> tuple[tuple[slice, ...], tuple[int | slice, ...]]:
         """Split a key into forward slices to read and what to take from the block they give."""

@@ -237,7 +237,7 @@ def require_space(path: Path, nbytes: int) -> None:
     if nbytes > free:
         raise OSError(
             errno.ENOSPC,
-            f"{path.name} needs {nbytes / 1e9:.2f} GB, but {path.parent} has {free / 1e9:.2f} GB free. "
+            f"{path.name} needs {nbytes / 1e6:,.1f} MB, but {path.parent} has {free / 1e6:,.1f} MB free. "
             "Free some space, or choose another folder.",
         )
 

@@ -269,7 +269,9 @@ def _with_imagej(volume: Volume, tif: TiffFile) -> Volume:
         if isinstance(origin, (int, float)) and axis in "XYZ":
             translate[i] = -float(origin) * scale[i]
     channels = from_imagej(info, volume.axes, volume.shape) if "S" not in volume.axes else []
-    metadata: dict[str, Any] = {"imagej": {k: v for k, v in info.items() if k not in ("Labels", "Overlays", "ROI")}}
+    metadata: dict[str, Any] = {
+        "imagej": {k: v for k, v in info.items() if k not in ("Labels", "Overlays", "ROI", NOTE)}
+    }
     if channels:
         metadata["omero"] = {"channels": channels}
     return replace(

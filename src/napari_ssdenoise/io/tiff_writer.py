@@ -96,7 +96,7 @@ class TiffWriter(Writer):
                     and offset is not None
                     and series.dtype == self.like.dtype
                     and int(np.prod(series.shape)) == int(np.prod(self.like.shape))
-                    and self._has_note(tif.pages.first.description)
+                    and any(note in tif.pages.first.description for note in self._notes())
                 )
         except Exception:  # any damage means: start afresh
             return None
@@ -113,8 +113,9 @@ class TiffWriter(Writer):
             note["translate"] = like.translate
         return json.dumps(note | ({"provenance": provenance} if provenance else {}))
 
-    def _has_note(self, description: str) -> bool:
-        return self._note() in description or escape(self._note(), {'"': "&quot;"}) in description
+    def _notes(self) -> tuple[str, str]:
+        """Return the note in the two ways in which it may stand in a description."""
+        return self._note(), escape(self._note(), {'"': "&quot;"})
 
     def _by_axis(self, values: tuple[Any, ...]) -> dict[str, Any]:
         return dict(zip(self.like.axes, values, strict=True))
@@ -138,7 +139,7 @@ class TiffWriter(Writer):
 
     def _ome_metadata(self) -> dict[str, Any]:
         like = self.like
-        metadata: dict[str, Any] = {"axes": self.stored_axes, "Name": like.name}
+        metadata: dict[str, Any] = {"axes": self.stored_axes, "Name": _xml_text(like.name)}
         for axis, scale, unit in zip(like.axes, like.scale, like.units, strict=True):
             if axis in "ZYX" and (scale != 1 or unit):
                 metadata |= {f"PhysicalSize{axis}": scale, f"PhysicalSize{axis}Unit": unit_symbol(unit) or "pixel"}
@@ -147,7 +148,7 @@ class TiffWriter(Writer):
         channels = channels_of(like)
         if "S" not in like.axes or "C" in like.axes:
             colors = [color_of(c) for c in channels]
-            fields: dict[str, Any] = {"Name": list(names_in(channels))}
+            fields: dict[str, Any] = {"Name": [_xml_text(name) for name in names_in(channels)]}
             fields["Color"] = [ome_color(c) for c in colors if c] if all(colors) else []
             metadata["Channel"] = {k: v for k, v in fields.items() if v}
         metadata["MapAnnotation"] = {"Namespace": "napari-ssdenoise", NOTE: self._note()}
@@ -165,9 +166,14 @@ class TiffWriter(Writer):
             return
         with tifffile.TiffFile(self.partial, mode="r+") as tif:
             tag = tif.pages.first.tags[270]
-            old, new = self._note(), self._note(provenance)
+            new = self._note(provenance)
             text = str(tag.value)
-            for quote in (str, escape, lambda s: escape(s, {'"': "&quot;"})):
-                text = text.replace(quote(old), quote(new))
+            for old in self._notes():
+                text = text.replace(old, new if self.imagej else escape(new))
             # The OME description holds µ, so it is written as bytes of UTF-8.
             tag.overwrite(text.encode("utf-8"))
+
+
+def _xml_text(text: str) -> str:
+    """Leave out of a name what an XML attribute cannot hold, or some versions of tifffile do not escape."""
+    return "".join(c for c in text.replace('"', "'") if c.isprintable())
