@@ -1,0 +1,147 @@
+"""Settings are declared once and checked; pairs are found where they are; losses are what the papers say."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from napari_ssdenoise.algorithms import Noise2Noise, Noise2Void, get_algorithm, list_algorithms, settings
+from napari_ssdenoise.axes import Layout
+from napari_ssdenoise.engine.patches import Batch
+from napari_ssdenoise.volume import Volume
+
+
+@pytest.mark.parametrize("key", sorted(list_algorithms()))
+def test_declarations_are_complete(key: str) -> None:
+    algorithm = list_algorithms()[key]
+    assert algorithm.key == key
+    assert algorithm.title
+    assert algorithm.reference
+    for setting in settings(algorithm):
+        assert setting.label
+        assert setting.help.endswith(".")
+        assert setting.check(setting.default) == setting.default
+        if setting.type in (int, float):
+            assert setting.step
+            assert setting.min is not None
+    assert get_algorithm(key, **asdict(get_algorithm(key))) == get_algorithm(key)
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "message"),
+    [
+        ("n2v", {"masked_percent": 50.0}, r"masked_percent=50.0 is outside \[0.05, 10.0\]"),
+        ("n2v", {"masked_percent": float("nan")}, "outside"),
+        ("n2v", {"radius": 2.5}, "type int"),
+        ("n2v", {"n2v2": 1}, "type bool"),
+        ("n2v", {"width": True}, "type int"),
+        ("n2v", {"struct_mask": "12"}, "struct_mask"),
+        ("n2v", {"masked": 1}, "no setting masked"),
+        ("n2n", {"pairs": "triples"}, "choose one of target, frames, channels"),
+        ("n3v", {}, "unknown algorithm"),
+    ],
+)
+def test_bad_settings(key: str, values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        get_algorithm(key, **values)
+
+
+def test_an_algorithm_is_returned_as_it_is() -> None:
+    algorithm = Noise2Void(radius=3)
+    assert get_algorithm(algorithm) is algorithm
+    with pytest.raises(ValueError, match="radius"):
+        get_algorithm(algorithm, radius=4)
+
+
+def test_struct_mask_keeps_only_its_own_symmetries() -> None:
+    assert Noise2Void().symmetries("ZYX") == ("Z", "Y", "X", "YX")
+    assert Noise2Void().symmetries("TYX") == ("Y", "X", "YX")
+    assert Noise2Void(struct_mask="111").symmetries("YX") == ("Y", "X")
+    assert Noise2Void(struct_mask="010/111/010").symmetries("YX") == ("Y", "X", "YX")
+    assert Noise2Void(struct_mask="00111").symmetries("YX") == ("Y",)
+
+
+def test_struct_mask_with_planes_needs_3d() -> None:
+    with pytest.raises(ValueError, match="2D"):
+        Noise2Void(struct_mask="1|1|1").symmetries("YX")
+
+
+def test_noise2void_hides_what_it_asks_for() -> None:
+    """A network that returns its input can only be right by chance: the loss is the noise's, twice."""
+    noisy = torch.randn((64, 1, 64, 64), generator=torch.Generator().manual_seed(0))
+    identity: Any = lambda x: x  # noqa: E731
+    loss = Noise2Void(masked_percent=1.0).loss(identity, Batch(noisy, noisy), torch.Generator().manual_seed(1))
+    assert float(loss) == pytest.approx(2, rel=0.1)
+
+
+def test_noise2noise_gradient_is_unbiased() -> None:
+    """Over noise, the gradient against a noisy target is that against the clean one (Lehtinen et al., sec. 2)."""
+    rng = torch.Generator().manual_seed(0)
+    clean = torch.linspace(-1, 1, 256).reshape(1, 1, 16, 16)
+    weight = torch.tensor(0.3, requires_grad=True)
+
+    def gradient(target: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
+        return torch.autograd.grad((weight * noisy - target).square().mean(), weight)[0]
+
+    pairs = [torch.randn((2, *clean.shape), generator=rng) * 0.5 + clean for _ in range(400)]
+    supervised = torch.stack([gradient(clean, n) for n, _ in pairs]).mean()
+    network: Any = lambda x: weight * x  # noqa: E731
+    ours = torch.stack(
+        [torch.autograd.grad(Noise2Noise().loss(network, Batch(n, t), rng), weight)[0] for n, t in pairs]
+    ).mean()
+    assert float(ours) == pytest.approx(float(supervised), abs=0.02)
+
+
+def scenes(algorithm: Noise2Noise, volume: Volume, targets: list[Volume]) -> list[Any]:
+    return algorithm.scenes([volume], [Layout.choose(volume.axes, volume.shape)], targets)
+
+
+def test_pairs_of_frames() -> None:
+    volume = Volume(np.zeros((5, 16, 16)), "TYX")
+    found = [tuple(v.index[0] for v in s.views) for s in scenes(Noise2Noise(pairs="frames"), volume, [])]
+    assert found == [(0, 1), (1, 2), (2, 3), (3, 4)]
+    far = scenes(Noise2Noise(pairs="frames", frame_distance=9), volume, [])
+    assert len(far) == 10
+
+
+def test_pairs_of_channels() -> None:
+    volume = Volume(np.zeros((3, 2, 16, 16)), "TCYX")
+    found = [tuple(v.index for v in s.views) for s in scenes(Noise2Noise(pairs="channels"), volume, [])]
+    assert found == [((t, 0), (t, 1)) for t in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "volume", "targets", "message"),
+    [
+        ("target", Volume(np.zeros((16, 16)), "YX"), [], "second noisy image"),
+        ("target", Volume(np.zeros((16, 16)), "YX"), [Volume(np.zeros((16, 17)), "YX")], "differ"),
+        ("frames", Volume(np.zeros((16, 16)), "YX"), [], "time axis"),
+        ("frames", Volume(np.zeros((1, 16, 16)), "TYX"), [], "2 frames"),
+        ("channels", Volume(np.zeros((3, 16, 16)), "CYX"), [], "2 independent channels"),
+        ("frames", Volume(np.zeros((4, 16, 16)), "TYX"), [Volume(np.zeros((4, 16, 16)), "TYX")], "leave the target"),
+    ],
+)
+def test_missing_pairs(pairs: Any, volume: Volume, targets: list[Volume], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        scenes(Noise2Noise(pairs=pairs), volume, targets)
+
+
+def test_other_packages_add_algorithms(monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari_ssdenoise import algorithms
+
+    class Mine(Noise2Void):
+        pass
+
+    entry = SimpleNamespace(name="mine", load=lambda: Mine)
+    monkeypatch.setattr(algorithms, "entry_points", lambda group: [entry])
+    algorithms.list_algorithms.cache_clear()
+    try:
+        assert list_algorithms()["mine"] is Mine
+        assert isinstance(get_algorithm("mine"), Mine)
+    finally:
+        algorithms.list_algorithms.cache_clear()

@@ -1,0 +1,117 @@
+"""Saved models: round trips, and clear words about broken or foreign ones."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from napari_ssdenoise.engine.trainer import train
+from napari_ssdenoise.model import TrainedModel
+from napari_ssdenoise.volume import Volume
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def noisy() -> Volume:
+    return Volume(np.random.default_rng(0).normal(100, 10, (2, 32, 36)).astype(np.float32), "CYX", name="cells")
+
+
+@pytest.fixture(scope="module")
+def model(noisy: Volume) -> TrainedModel:
+    return train(noisy, "n2v", steps=2, width=4, n2v2=True, struct_mask="111", channels="joint")
+
+
+@pytest.mark.parametrize("name", ["a.model", "a.zip"])
+def test_round_trip(model: TrainedModel, noisy: Volume, tmp_path: Path, name: str) -> None:
+    assert model.save(tmp_path / name) == tmp_path / name
+    loaded = TrainedModel.load(tmp_path / name)
+    np.testing.assert_array_equal(loaded.predict(noisy), model.predict(noisy))
+    assert loaded.algorithm == model.algorithm
+    assert loaded.geometry == model.geometry
+    assert loaded.normalization == model.normalization
+    assert loaded.record["data"][0]["name"] == "cells"
+    assert loaded.record["steps"] == 2
+    model.save(tmp_path / name)  # a model may replace a model
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_a_model_does_not_replace_anything_else(model: TrainedModel, tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("ten years")
+    with pytest.raises(FileExistsError, match="only a saved model"):
+        model.save(tmp_path / "thesis")
+    with pytest.raises(FileNotFoundError, match="folder"):
+        model.save(tmp_path / "nowhere" / "a.model")
+    model.save(tmp_path / "a.model")
+    with pytest.raises(FileExistsError, match="overwrite"):
+        model.save(tmp_path / "a.model", overwrite=False)
+
+
+def test_missing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no model"):
+        TrainedModel.load(tmp_path / "a.model")
+
+
+def damaged(path: Path, how: str) -> None:
+    description = json.loads((path / "model.json").read_text())
+    if how == "no weights":
+        (path / "weights.safetensors").unlink()
+    elif how == "cut weights":
+        content = (path / "weights.safetensors").read_bytes()
+        (path / "weights.safetensors").write_bytes(content[: len(content) // 2])
+    elif how == "not json":
+        (path / "model.json").write_text("{")
+    elif how == "list":
+        (path / "model.json").write_text("[]")
+    else:
+        changes = {
+            "foreign": {"format": "something else"},
+            "newer": {"version": 99},
+            "other algorithm": {"algorithm": "n3v"},
+            "odd setting": {"settings": {"masked_percent": "many"}},
+            "other width": {"settings": {**description["settings"], "width": 8}},
+            "no geometry": {"geometry": {}},
+        }[how]
+        (path / "model.json").write_text(json.dumps({**description, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("no weights", "damaged"),
+        ("cut weights", "damaged"),
+        ("not json", "damaged"),
+        ("list", "not written by"),
+        ("foreign", "not written by"),
+        ("newer", "Update"),
+        ("other algorithm", "n3v"),
+        ("odd setting", "masked_percent"),
+        ("other width", "damaged"),
+        ("no geometry", "damaged"),
+    ],
+)
+def test_broken_models_are_refused(model: TrainedModel, tmp_path: Path, how: str, message: str) -> None:
+    path = model.save(tmp_path / "a.model")
+    damaged(path, how)
+    with pytest.raises(ValueError, match=message):
+        TrainedModel.load(path)
+
+
+def test_a_foreign_file_or_archive_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.model").write_bytes(b"not a zip")
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+        archive.writestr("../../evil.txt", "x")
+    for name in ("a.model", "b.zip"):
+        with pytest.raises(ValueError, match="not a saved model"):
+            TrainedModel.load(tmp_path / name)
+    assert not (tmp_path.parent.parent / "evil.txt").exists()
+
+
+def test_arrays_get_the_axes_of_training(model: TrainedModel, noisy: Volume) -> None:
+    np.testing.assert_array_equal(model.predict(np.asarray(noisy)), model.predict(noisy))
