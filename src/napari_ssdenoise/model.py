@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from napari_ssdenoise.axes import Channels, Layout
-from napari_ssdenoise.normalize import Normalization
 from napari_ssdenoise.volume import Volume, open_volume, require_intensities
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from napari_ssdenoise.engine.predict import Predictor
     from napari_ssdenoise.engine.scenes import View
     from napari_ssdenoise.engine.stream import TileDone
+    from napari_ssdenoise.normalize import Normalization
 
 # Axes shorter than this are not halved by a network.
 MIN_POOLED = 16
@@ -245,7 +245,9 @@ class TrainedModel:
         origin = [s.start for s in region]
         for done in predict_tiles(predictor, opened, layout, ((index, tile) for index in indices)):
             key = layout.key(done.index, target)
-            key = tuple(k if k == slice(None) else slice(k.start - o, k.stop - o) for k, o in zip(key, origin, strict=True))
+            key = tuple(
+                k if k == slice(None) else slice(k.start - o, k.stop - o) for k, o in zip(key, origin, strict=True)
+            )
             out[key] = layout.from_network(done.images["mean"])
         return out
 
@@ -304,7 +306,17 @@ class TrainedModel:
         (name,) = self._check_outputs((output,))
         predictor = self.predictor(device=device, precision=precision, augment=augment)
         return stream(
-            self, predictor, opened, layout, Path(path), name, dtype, memory=memory, tile=tile, overwrite=overwrite, resume=resume
+            self,
+            predictor,
+            opened,
+            layout,
+            Path(path),
+            name,
+            dtype,
+            memory=memory,
+            tile=tile,
+            overwrite=overwrite,
+            resume=resume,
         )
 
     def save(self, path: str | PathLike[str], *, overwrite: bool = True) -> Path:
@@ -357,7 +369,6 @@ class TrainedModel:
     def _check_outputs(self, names: Sequence[str]) -> tuple[str, ...]:
         unknown = [name for name in names if name not in self.algorithm.outputs]
         if unknown:
-            raise ValueError(
-                f"{self.algorithm.title} has no output {', '.join(unknown)}; it has {', '.join(self.algorithm.outputs)}."
-            )
+            known = ", ".join(self.algorithm.outputs)
+            raise ValueError(f"{self.algorithm.title} has no output {', '.join(unknown)}; it has {known}.")
         return tuple(names)

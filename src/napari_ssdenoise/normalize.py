@@ -66,9 +66,9 @@ class Normalization:
     def apply(self, block: NDArray[Any], channel: int = 0) -> NDArray[np.float32]:
         """Normalise ``(channels, *spatial)``; `channel` is the first one's index."""
         mean, std = self._columns(block.ndim, len(block), channel)
-        # Wide integers and doubles lose their small differences if they are cut to float32 before the subtraction.
-        wide = block.astype(np.float64 if block.dtype.itemsize > 2 else np.float32, copy=False)
-        return ((wide - mean) / std).astype(np.float32)
+        # Of wide integers and doubles, float32 would lose the small differences if cut before the subtraction.
+        wide = block.astype(np.result_type(block.dtype, np.float32), copy=False)
+        return np.asarray((wide - mean.astype(wide.dtype)) / std.astype(wide.dtype), np.float32)
 
     def undo(self, block: NDArray[np.float32], channel: int = 0) -> NDArray[np.float32]:
         """Return a normalised block to the input's units, as float32."""
@@ -80,7 +80,7 @@ class Normalization:
         _, std = self._columns(block.ndim, len(block), channel)
         return (block * std).astype(np.float32)
 
-    def _columns(self, ndim: int, channels: int, first: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _columns(self, ndim: int, channels: int, first: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         if len(self.mean) == 1:
             first, channels = 0, 1
         if first + channels > len(self.mean):
@@ -90,7 +90,7 @@ class Normalization:
             )
         shape = (channels,) + (1,) * (ndim - 1)
         chosen = slice(first, first + channels)
-        return np.reshape(np.float32(self.mean[chosen]), shape), np.reshape(np.float32(self.std[chosen]), shape)
+        return np.array(self.mean[chosen]).reshape(shape), np.array(self.std[chosen]).reshape(shape)
 
 
 class _Moments:
@@ -128,7 +128,10 @@ def _sample(views: Sequence[View], rng: np.random.Generator) -> list[tuple[View,
         if for_all:
             found.append((view, tuple(slice(0, n) for n in view.shape)))
             continue
-        sizes = [min(n, SAMPLED_BLOCK if axis in "YX" else 1) for axis, n in zip(view.layout.spatial, view.shape, strict=True)]
+        sizes = [
+            min(n, SAMPLED_BLOCK if axis in "YX" else 1)
+            for axis, n in zip(view.layout.spatial, view.shape, strict=True)
+        ]
         corner = [int(rng.integers(n - size + 1)) for n, size in zip(view.shape, sizes, strict=True)]
         found.append((view, tuple(slice(c, c + size) for c, size in zip(corner, sizes, strict=True))))
     return found

@@ -30,6 +30,10 @@ class Network(Protocol):
     def stride(self) -> tuple[int, ...]:
         """The grid, per axis, that input sizes and tile starts must fit."""
 
+    @property
+    def activations(self) -> int:
+        """Values alive per input pixel where most are, which tells how much memory a tile takes."""
+
     def reach(self) -> tuple[int, ...]:
         """Return how many pixels on either side an output pixel depends on, per axis."""
 
@@ -144,7 +148,6 @@ def _setting(name: str, default: Any, hint: Any) -> Setting:
     kind, facts, explanation = get_args(hint)
     choices = get_args(kind) if get_origin(kind) is Literal else ()
     return Setting(name, str if choices else kind, default, help=explanation, choices=choices, **facts)
-
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -92,7 +92,9 @@ class Noise2Noise(UNetAlgorithm):
     def _frames(self, volume: Volume, layout: Layout, _: Volume) -> Iterator[list[View]]:
         frames = volume.sizes.get("T", 1)
         if frames < 2 or "T" not in layout.batch:
-            raise ValueError(f"pairs='frames' needs a time axis T of 2 frames or more; {volume.name!r} has {volume.axes}.")
+            raise ValueError(
+                f"pairs='frames' needs a time axis T of 2 frames or more; {volume.name!r} has {volume.axes}."
+            )
         at = layout.batch.index("T")
         for index in layout.indices(volume.shape):
             for distance in range(1, min(self.frame_distance, frames - 1 - index[at]) + 1):

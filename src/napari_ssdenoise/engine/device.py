@@ -28,7 +28,9 @@ def choose_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
         present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-        if not present.get(device.type, False) or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
+        if not present.get(device.type, False) or (
+            device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
+        ):
             raise RuntimeError(f"{name} is not available")
     except RuntimeError as error:
         raise ValueError(f"device {name!r} is not available on this machine. Use 'auto' or 'cpu'.") from error

@@ -130,12 +130,12 @@ class PatchSampler:
         rng = np.random.default_rng([self.seed, 2, slot, generation])
         number = int(rng.choice(len(self.scenes), p=self._weights))
         view = self.scenes[number].views[0]
-        size = block_shape(view.shape, view.layout.sizes(view.layout.spatial, view.volume.chunks), self.patch, self._voxel_bytes)
+        size = block_shape(
+            view.shape, view.layout.sizes(view.layout.spatial, view.volume.chunks), self.patch, self._voxel_bytes
+        )
         starts = [int(rng.integers(ceil(n / b))) * b for n, b in zip(view.shape, size, strict=True)]
         # The last block of an axis moves back to be whole.
-        region = tuple(
-            (max(0, min(s, n - b)), min(s + b, n)) for s, n, b in zip(starts, view.shape, size, strict=True)
-        )
+        region = tuple((max(0, min(s, n - b)), min(s + b, n)) for s, n, b in zip(starts, view.shape, size, strict=True))
         return _Block(number, region)
 
     def _read(self, block: _Block) -> NDArray[np.float32]:
@@ -143,8 +143,9 @@ class PatchSampler:
 
     def _crop(self, block: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
         corner = [int(rng.integers(n - p + 1)) for n, p in zip(block.shape[2:], self.patch, strict=True)]
-        patch = block[(..., *(slice(c, c + p) for c, p in zip(corner, self.patch, strict=True)))]
-        flipped = [2 + d for d in self._flips if rng.random() < 0.5]
+        inside = tuple(slice(c, c + p) for c, p in zip(corner, self.patch, strict=True))
+        patch = block[(slice(None), slice(None), *inside)]
+        flipped = tuple(2 + d for d in self._flips if rng.random() < 0.5)
         patch = np.flip(patch, flipped)
         if self._exchange and rng.random() < 0.5:
             patch = np.swapaxes(patch, 2 + self._exchange[0], 2 + self._exchange[1])

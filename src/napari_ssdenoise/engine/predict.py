@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,7 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import torch
 
-from napari_ssdenoise.engine.device import Precision, autocast, choose_device, choose_precision, free_memory, is_out_of_memory
+from napari_ssdenoise.engine.device import (
+    Precision,
+    autocast,
+    choose_device,
+    choose_precision,
+    free_memory,
+    is_out_of_memory,
+)
 from napari_ssdenoise.engine.scenes import View
 from napari_ssdenoise.engine.tiles import TilePlan, choose_tile
 from napari_ssdenoise.networks.blocks import MEMORY_FORMAT, folded
@@ -29,8 +37,8 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 READ_AHEAD = 2  # tiles decoded while one is computed
-# Bytes that one input pixel occupies at the network's widest point, per first filter and byte of precision.
-ACTIVATIONS_PER_FILTER = 6
+# Bytes per input pixel besides the activations: the block as read, normalised, padded, and the result, in float32.
+BYTES_AROUND = 24
 
 
 class Predictor:
@@ -63,8 +71,9 @@ class Predictor:
         self.dtype = choose_precision(self.device, precision)
         self.stride: tuple[int, ...] = network.stride
         self.halo: tuple[int, ...] = network.reach()
+        self._activations: int = network.activations
         self._layout = MEMORY_FORMAT[len(self.halo)]
-        self._network = folded(network).to(self.device, memory_format=self._layout)
+        self._network: Any = folded(network).to(self.device, memory_format=self._layout)
         self._turns = list(_turns(spatial, self.stride, algorithm.symmetries(spatial))) if augment else [((), False)]
         self._yx = (spatial.index("Y") + 2, spatial.index("X") + 2)
         self.augmented = augment
@@ -73,9 +82,8 @@ class Predictor:
     @property
     def bytes_per_pixel(self) -> int:
         """Memory that a tile takes per input pixel, roughly."""
-        width = max(m.out_channels for m in self._network.modules() if isinstance(m, (torch.nn.Conv2d, torch.nn.Conv3d)))
         bytes_each = 2 if self.dtype is torch.bfloat16 else 4
-        return ACTIVATIONS_PER_FILTER * width // 2 * bytes_each + 32
+        return self._activations * bytes_each + BYTES_AROUND
 
     def __call__(self, block: NDArray[Any], channel: int = 0) -> dict[str, NDArray[np.float32]]:
         """Denoise one block.
@@ -100,27 +108,31 @@ class Predictor:
     def _run(self, noisy: torch.Tensor) -> dict[str, torch.Tensor]:
         """Predict; if the device's memory runs out, in halves that overlap by the halo."""
         pixels = noisy[0, 0].numel()
-        if self._fitting is None or pixels <= self._fitting:
+        halves = self._halves(tuple(noisy.shape[2:]))
+        if halves is None or self._fitting is None or pixels <= self._fitting:
             try:
                 return self._forward(noisy)
             except RuntimeError as error:
-                smallest = [s + 2 * h for s, h in zip(self.stride, self.halo, strict=True)]
-                if not is_out_of_memory(error) or all(n <= m for n, m in zip(noisy.shape[2:], smallest, strict=True)):
+                if halves is None or not is_out_of_memory(error):
                     raise
             free_memory(self.device)
             self._fitting = pixels // 2
-        return self._run_halves(noisy)
-
-    def _run_halves(self, noisy: torch.Tensor) -> dict[str, torch.Tensor]:
-        shape = tuple(noisy.shape[2:])
-        axis = max(range(len(shape)), key=lambda d: shape[d] / (self.stride[d] + 2 * self.halo[d]))
-        half = -(-shape[axis] // 2 // self.stride[axis]) * self.stride[axis]
-        tile = tuple(half if d == axis else n for d, n in enumerate(shape))
         parts = []
-        for piece in TilePlan(shape, tile, self.halo, self.stride):
-            out = self._run(noisy[(..., *piece.source)])
-            parts.append({name: image[(..., *piece.inner)] for name, image in out.items()})
+        for piece in halves:
+            out = self._run(noisy[:, :, *piece.source])
+            parts.append({name: image[:, :, *piece.inner] for name, image in out.items()})
+        axis = next(d for d, (size, n) in enumerate(zip(halves.tile, halves.shape, strict=True)) if size < n)
         return {name: torch.cat([part[name] for part in parts], axis + 2) for name in parts[0]}
+
+    def _halves(self, shape: tuple[int, ...]) -> TilePlan | None:
+        """Cut a tile in two along the axis that saves most; None if it is hardly more than its halo."""
+        best: TilePlan | None = None
+        for d, (n, grid) in enumerate(zip(shape, self.stride, strict=True)):
+            half = -(-n // 2 // grid) * grid
+            if half < n:
+                plan = TilePlan(shape, (*shape[:d], half, *shape[d + 1 :]), self.halo, self.stride)
+                best = plan if best is None or plan.largest_input < best.largest_input else best
+        return best if best and best.largest_input < 0.9 * math.prod(shape) else None
 
     @torch.inference_mode()
     def _forward(self, noisy: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -146,8 +158,9 @@ def _turns(spatial: str, stride: Sequence[int], symmetries: Sequence[str]) -> It
         ((), (d + 2,)) if axis in symmetries else ((),) for d, axis in ((y, "Y"), (x, "X"))
     ]
     exchanges = (False, True) if "YX" in symmetries and stride[y] == stride[x] else (False,)
-    for first, second, exchange in product(*choices, exchanges):
-        yield first + second, exchange
+    for first, second in product(*choices):
+        for exchange in exchanges:
+            yield first + second, exchange
 
 
 def plan_tiles(

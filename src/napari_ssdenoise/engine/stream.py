@@ -104,8 +104,7 @@ def stream(
     from napari_ssdenoise.io import create_writer
 
     kind = choose_dtype(model, volume, dtype)
-    chunks = tuple(min(n, OUTPUT_CHUNK.get(axis, n)) for axis, n in volume.sizes.items())
-    plan = plan_volume(predictor, volume, layout, tile=tile, memory=memory, chunks=layout.sizes(layout.spatial, chunks))
+    plan, chunks = _plan_output(predictor, volume, layout, tile, memory)
     task = _fingerprint(model, volume, plan, output, kind, predictor)
     ledger = Ledger(path.with_name(f".{path.name}.ledger"), task)
     known = resume and ledger.load()
@@ -120,10 +119,16 @@ def stream(
         for count, region in enumerate(_write_behind(tiles, writer, layout, output, ledger), 1):
             seconds = time.perf_counter() - started
             yield TileDone(
-                len(work) - len(left) + count, len(work), seconds, seconds / count * (len(left) - count), region, writer.partial
+                len(work) - len(left) + count,
+                len(work),
+                seconds,
+                seconds / count * (len(left) - count),
+                region,
+                writer.partial,
             )
-    except BaseException:
-        if not writer.resumable:
+    except BaseException as error:
+        # A stop, a full disk or too little memory: the same call can go on. A wrong image would stay wrong.
+        if not writer.resumable or isinstance(error, ValueError):
             writer.discard()
             ledger.path.unlink(missing_ok=True)
         raise
@@ -152,6 +157,22 @@ def _write_behind(
                 yield pending.pop(0).result()
         for future in pending:
             yield future.result()
+
+
+def _plan_output(
+    predictor: Predictor, volume: Volume, layout: Layout, tile: Sequence[int] | None, memory: str | int
+) -> tuple[TilePlan, tuple[int, ...]]:
+    """Choose tiles of whole output chunks; where memory is too small for the usual chunks, smaller ones."""
+    refused = MemoryError()
+    for shrink in (1, 2, 4, 8):
+        wanted = {axis: max(1, size // shrink) if axis in "YX" else size for axis, size in OUTPUT_CHUNK.items()}
+        chunks = tuple(min(n, wanted.get(axis, n)) for axis, n in volume.sizes.items())
+        grain = layout.sizes(layout.spatial, chunks)
+        try:
+            return plan_volume(predictor, volume, layout, tile=tile, memory=memory, chunks=grain), chunks
+        except MemoryError as error:
+            refused = error
+    raise refused
 
 
 def plan_volume(
@@ -237,6 +258,15 @@ def _fingerprint(
         digest.update(value.numpy().tobytes())
     corner = volume[tuple(slice(0, 1) if a not in "YX" else slice(0, 64) for a in volume.axes)]
     digest.update(np.ascontiguousarray(corner).tobytes())
-    facts = [str(volume.source), volume.axes, volume.shape, str(volume.dtype), plan.tile, output, str(dtype), str(predictor.dtype)]
+    facts = [
+        str(volume.source),
+        volume.axes,
+        volume.shape,
+        str(volume.dtype),
+        plan.tile,
+        output,
+        str(dtype),
+        str(predictor.dtype),
+    ]
     digest.update(json.dumps([*facts, predictor.augmented]).encode())
     return digest.hexdigest()

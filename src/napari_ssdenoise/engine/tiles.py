@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import product
 from math import ceil, prod
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ class TilePlan:
             sum(source.stop - source.start + padding for source, padding, _, _ in self._axis(d))
             for d in range(len(self.shape))
         )
-        return computed / prod(self.shape)
+        return float(computed / prod(self.shape))
 
     @property
     def largest_input(self) -> int:
@@ -98,9 +101,7 @@ class TilePlan:
         )
 
 
-def single_tile(
-    target: Sequence[slice], shape: Sequence[int], halo: Sequence[int], stride: Sequence[int]
-) -> Tile:
+def single_tile(target: Sequence[slice], shape: Sequence[int], halo: Sequence[int], stride: Sequence[int]) -> Tile:
     """Return the tile that computes just one region of an image, anywhere in it."""
     axes = zip(target, shape, halo, stride, strict=True)
     source, padding, inner, place = zip(*(_tile_axis(t.start, t.stop, n, h, g) for t, n, h, g in axes), strict=True)
@@ -115,7 +116,11 @@ def _tile_axis(start: int, stop: int, n: int, halo: int, grid: int) -> tuple[sli
 
 
 def choose_tile(
-    shape: Sequence[int], halo: Sequence[int], stride: Sequence[int], max_pixels: int, grain: Sequence[int] | None = None
+    shape: Sequence[int],
+    halo: Sequence[int],
+    stride: Sequence[int],
+    max_pixels: int,
+    grain: Sequence[int] | None = None,
 ) -> tuple[int, ...]:
     """Choose the tile that wastes least in halos while its input stays within ``max_pixels``.
 
@@ -134,16 +139,25 @@ def choose_tile(
         If even the smallest tile is larger, with both numbers.
     """
     choices = [_sizes(n, g, s) for n, g, s in zip(shape, grain or stride, stride, strict=True)]
-    plans = (TilePlan(tuple(shape), tile, tuple(halo), tuple(stride)) for tile in product(*choices))
-    best = min(
-        (p for p in plans if p.largest_input <= max_pixels), key=lambda p: (round(p.work, 3), len(p)), default=None
+    plans = [
+        [TilePlan((n,), (size,), (h,), (s,)) for size in sizes]
+        for n, h, s, sizes in zip(shape, halo, stride, choices, strict=True)
+    ]
+    # Every measure of a plan is a product over its axes, so all combinations come from a few numbers per axis.
+    largest, work, count = (
+        reduce(np.multiply.outer, [np.array([measure(p) for p in axis], float) for axis in plans])
+        for measure in (lambda p: p.largest_input, lambda p: p.work, len)
     )
-    if best is None:
-        smallest = TilePlan(tuple(shape), tuple(c[0] for c in choices), tuple(halo), tuple(stride)).largest_input
+    fits = largest <= max_pixels
+    if not fits.any():
         raise MemoryError(
-            f"the smallest tile has {smallest:,} input pixels, but memory allows {max_pixels:,}. Allow more memory."
+            f"the smallest tile has {int(largest.min()):,} input pixels, but memory allows {max_pixels:,}. "
+            "Allow more memory."
         )
-    return best.tile
+    # Of equally efficient plans, the one with fewest tiles; `lexsort` sorts by its last key first.
+    order = np.lexsort((count.ravel(), np.where(fits, work.round(3), np.inf).ravel()))
+    best = np.unravel_index(order[0], fits.shape)
+    return tuple(sizes[i] for sizes, i in zip(choices, best, strict=True))
 
 
 def _sizes(n: int, grain: int, stride: int) -> list[int]:

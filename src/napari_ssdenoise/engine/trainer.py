@@ -14,7 +14,14 @@ import torch
 
 from napari_ssdenoise.algorithms import get_algorithm
 from napari_ssdenoise.axes import Channels, Layout
-from napari_ssdenoise.engine.device import Precision, autocast, choose_device, choose_precision, free_memory, is_out_of_memory
+from napari_ssdenoise.engine.device import (
+    Precision,
+    autocast,
+    choose_device,
+    choose_precision,
+    free_memory,
+    is_out_of_memory,
+)
 from napari_ssdenoise.engine.patches import Batch, PatchSampler
 from napari_ssdenoise.model import Geometry, TrainedModel
 from napari_ssdenoise.networks.blocks import MEMORY_FORMAT
@@ -138,7 +145,7 @@ class Trainer(Iterator[TrainStep]):
             torch.manual_seed(self.seed)
             network = self.geometry.build(self.algorithm)
         self._layout = MEMORY_FORMAT[len(self.geometry.spatial)]
-        self.network: torch.nn.Module = network.to(self.device, memory_format=self._layout)
+        self.network: Any = network.to(self.device, memory_format=self._layout)
         self._averaged = {name: value.clone() for name, value in self.network.state_dict().items()}
         self._optimizer = torch.optim.Adam(self.network.parameters(), self.algorithm.learning_rate)
         self._micro_batch = self.sampler.batch
@@ -218,7 +225,9 @@ class Trainer(Iterator[TrainStep]):
         try:
             self.network.load_state_dict(checkpoint["network"])
         except RuntimeError as error:
-            raise ValueError("the checkpoint belongs to a network with other settings. Train from the start.") from error
+            raise ValueError(
+                "the checkpoint belongs to a network with other settings. Train from the start."
+            ) from error
         self._averaged = {k: v.to(self.device).clone() for k, v in checkpoint["averaged"].items()}
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in checkpoint["optimizer"].items():
@@ -298,7 +307,14 @@ class Trainer(Iterator[TrainStep]):
             "batch": self.sampler.batch,
             "loss": curve,
             "data": [
-                {"name": v.name, "axes": v.axes, "shape": list(v.shape), "dtype": str(v.dtype), "scale": list(v.scale), "units": list(v.units)}
+                {
+                    "name": v.name,
+                    "axes": v.axes,
+                    "shape": list(v.shape),
+                    "dtype": str(v.dtype),
+                    "scale": list(v.scale),
+                    "units": list(v.units),
+                }
                 for v in self.volumes
             ],
         }
@@ -309,7 +325,9 @@ def annealing(fraction: float, step: int, warm_up: int = 20) -> float:
     return min(1.0, (step + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * fraction))
 
 
-def choose_patch(spatial: str, shapes: Sequence[tuple[int, ...]], stride: Sequence[int], size: int = 0) -> tuple[int, ...]:
+def choose_patch(
+    spatial: str, shapes: Sequence[tuple[int, ...]], stride: Sequence[int], size: int = 0
+) -> tuple[int, ...]:
     """Choose a patch that fits every image: 64 pixels along Y and X (16 in depth), on the network's grid.
 
     Raises

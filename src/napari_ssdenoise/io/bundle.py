@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 import zipfile
 from pathlib import Path
@@ -31,9 +30,8 @@ def save_model(model: TrainedModel, path: Path, *, overwrite: bool) -> Path:
         If something else than a model has that name, or ``overwrite`` is False.
     """
     if path.exists() and not (overwrite and is_model(path)):
-        raise FileExistsError(
-            f"{path} exists{'' if overwrite else '. Pass overwrite=True to replace it'}, and only a saved model is ever replaced. Choose another name."
-        )
+        advice = "Choose another name: only a saved model is ever replaced." if overwrite else "Pass overwrite=True."
+        raise FileExistsError(f"{path} exists. {advice}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder {path.parent} does not exist. Make it first, or choose another place.")
     description = {"format": FORMAT, "version": VERSION, **model.describe()}
@@ -89,8 +87,8 @@ def _assemble(path: Path, description: Mapping[str, Any], weights: bytes) -> Tra
     try:
         algorithm = get_algorithm(description["algorithm"], **description["settings"])
         geometry = Geometry(**{**description["geometry"], "pooled": tuple(description["geometry"]["pooled"])})
-        numbers = {k: tuple(v) if isinstance(v, list) else v for k, v in description["normalization"].items()}
-        normalization = Normalization(**numbers)
+        stored = description["normalization"]
+        normalization = Normalization(tuple(stored["mean"]), tuple(stored["std"]), stored["low"], stored["high"])
         network = geometry.build(algorithm)
         network.load_state_dict(load(weights))
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, SafetensorError) as error:
@@ -104,7 +102,10 @@ def is_model(path: Path) -> bool:
     """Tell whether a path is a saved model (and may be replaced by one)."""
     if path.is_dir():
         return (path / DESCRIPTION).is_file() and (path / WEIGHTS).is_file()
-    return zipfile.is_zipfile(path) and DESCRIPTION in zipfile.ZipFile(path).namelist()
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return DESCRIPTION in archive.namelist()
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
@@ -114,11 +115,3 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Map
     partial = path.with_name(path.name + ".partial")
     save_file({k: v.contiguous() for k, v in tensors.items()}, partial, dict(metadata or {}))
     partial.replace(path)
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a folder of our own."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -82,11 +82,12 @@ class MaxBlurPool(nn.Module):
         return conv(x, kernel.expand(x.shape[1], *kernel.shape[1:]), None, self.factors, padding, 1, x.shape[1])
 
 
-def folded(network: nn.Module) -> nn.Module:
+def folded(network: nn.Module) -> Any:
     """Return a copy for inference with every batch norm folded into the convolution before it."""
     network = deepcopy(network).eval()
     for block in [m for m in network.modules() if isinstance(m, ConvBlock)]:
         for position in (0, 3):
-            block[position] = fuse_conv_bn_eval(block[position], block[position + 1])
+            conv, norm = cast("Any", block[position]), cast("Any", block[position + 1])
+            block[position] = fuse_conv_bn_eval(conv, norm)
             block[position + 1] = nn.Identity()
     return network

@@ -76,6 +76,11 @@ class UNet(nn.Module):
         """The grid, per axis, that input sizes and tile starts must fit."""
         return tuple(int(f) ** len(self.encoder) for f in self.factors)
 
+    @property
+    def activations(self) -> int:
+        """Values alive per input pixel where most are: in the last block, concatenated skips included (measured)."""
+        return 6 * int(self.head.in_channels)
+
     def forward(self, x: Tensor) -> Tensor:
         skips: list[Tensor] = []
         y = x
@@ -92,8 +97,8 @@ class UNet(nn.Module):
             y = block(y)
         # The head stays in float32: eight bits of mantissa would show as bands on a smooth background.
         with torch.autocast(y.device.type, enabled=False):
-            y = self.head(y.float())
-        return x[:, : y.shape[1]] + y if self.residual else y
+            out: Tensor = self.head(y.to(self.head.weight.dtype))
+        return x[:, : out.shape[1]] + out if self.residual else out
 
     def reach(self) -> tuple[int, ...]:
         """Return how many input pixels on either side an output pixel depends on, per axis: the exact halo.

@@ -76,9 +76,7 @@ def stratified_pixels(
     coordinates = positions.floor().long()
     inside = (coordinates < torch.tensor(spatial)).all(-1)
     if not inside.any():  # a patch smaller than a box: still learn from one pixel
-        coordinates[:, :1] = torch.stack(
-            [torch.randint(n, (batch, 1), generator=rng) for n in spatial], -1
-        )
+        coordinates[:, :1] = torch.stack([torch.randint(n, (batch, 1), generator=rng) for n in spatial], -1)
         inside[:, 0] = True
     image = torch.arange(batch)[:, None].expand_as(inside)[inside]
     return image, coordinates[inside]
