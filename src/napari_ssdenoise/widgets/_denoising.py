@@ -1,0 +1,195 @@
+"""Denoise in another thread: into memory, or into a file that a layer shows while it fills."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_ssdenoise.axes import Region
+from napari_ssdenoise.volume import Volume
+from napari_ssdenoise.widgets._layers import contrast_limits, sample_of
+from napari_ssdenoise.widgets._work import Limits, Stage, as_shown, interruptible
+
+if TYPE_CHECKING:
+    from napari_ssdenoise.model import TrainedModel
+
+# Small enough that results appear piece by piece, large enough that halos stay cheap.
+APPLY_MEMORY = "1 GB"
+LIMITS_INTERVAL = 3.0
+SAMPLED_VALUES = 20_000
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A share of the work that is done; `region`, in the volume's axes, is what just became visible."""
+
+    done: int
+    total: int
+    remaining: float
+    region: Region
+    limits: Limits | None = None
+
+
+@dataclass(frozen=True)
+class Filling:
+    """Data that can be shown, and fills while the work goes on; complete if there are `levels`."""
+
+    data: Any
+    limits: Limits | None = None
+    levels: tuple[Any, ...] = ()
+
+
+@dataclass
+class ArrayDenoising:
+    """Denoise into an array in memory; the blocks in view come first."""
+
+    model: TrainedModel
+    volume: Volume
+    out: NDArray[Any]
+    device: str = "auto"
+    augment: bool = False
+    view: Region | None = None
+
+    def reports(self, stop: Event) -> Generator[Any, None, None]:
+        """Yield `Stage`, then `Progress` after every tile."""
+        yield Stage("Denoising…")
+        from napari_ssdenoise.engine.device import describe_device
+        from napari_ssdenoise.engine.predict import predict_tiles
+        from napari_ssdenoise.engine.stream import plan_volume
+
+        layout = self.model.geometry.layout(self.volume)
+        predictor = interruptible(self.model, stop).predictor(device=self.device, augment=self.augment)
+        yield Stage("Denoising…", describe_device(predictor.device))
+        plan = plan_volume(predictor, self.volume, layout, tile=None, memory=APPLY_MEMORY)
+        work = [(index, tile) for index in layout.indices(self.volume.shape) for tile in plan]
+        work.sort(key=lambda item: not self._in_view(layout.key(item[0], item[1].target)))
+        started, sampled = time.perf_counter(), Sampled()
+        for count, result in enumerate(predict_tiles(predictor, self.volume, layout, work), 1):
+            region = layout.key(result.index, result.tile.target)
+            self.out[region] = block = as_shown(layout.from_network(result.images["mean"]), self.volume)
+            limits = sampled.add(block, last=count == len(work))
+            remaining = (time.perf_counter() - started) / count * (len(work) - count)
+            yield Progress(count, len(work), remaining, region, limits)
+
+    def _in_view(self, region: Region) -> bool:
+        if self.view is None:
+            return True
+        return all(
+            (a.start or 0) < (b.stop if b.stop is not None else 1 << 62) and (b.start or 0) < (a.stop or 1 << 62)
+            for a, b in zip(region, self.view, strict=True)
+        )
+
+
+class Sampled:
+    """Contrast limits of all values seen so far, from a few of each block."""
+
+    def __init__(self) -> None:
+        self._values: list[NDArray[Any]] = []
+        self._looked = -LIMITS_INTERVAL
+
+    def add(self, block: NDArray[Any], last: bool = False) -> Limits | None:
+        """Look at a block; return limits now and then, and for the last block."""
+        values = block.reshape(-1)
+        self._values.append(values[:: max(1, values.size // SAMPLED_VALUES)].copy())
+        now = time.perf_counter()
+        if not last and now - self._looked < LIMITS_INTERVAL:
+            return None
+        self._looked = now
+        return contrast_limits(np.concatenate(self._values))
+
+
+@dataclass
+class FileDenoising:
+    """Denoise into an OME-Zarr file; a stopped one goes on where it was."""
+
+    model: TrainedModel
+    volume: Volume
+    path: Path
+    device: str = "auto"
+    augment: bool = False
+    overwrite: bool = False
+
+    def reports(self, stop: Event) -> Generator[Any, None, None]:
+        """Yield `Stage`, then `Progress` after every tile; the last one has the finished path and no region."""
+        yield Stage("Denoising into the file…")
+        from napari_ssdenoise.engine.device import choose_device, describe_device
+
+        yield Stage("Denoising into the file…", describe_device(choose_device(self.device)))
+        tiles = interruptible(self.model, stop).predict_into(
+            self.volume,
+            self.path,
+            memory=APPLY_MEMORY,
+            device=self.device,
+            augment=self.augment,
+            overwrite=self.overwrite,
+        )
+        filling: Any = None
+        try:
+            for tile in tiles:
+                if tile.region is None:
+                    levels = open_levels(tile.path)
+                    yield Filling(levels[0], contrast_limits(sample_of(levels[-1])), levels)
+                    continue
+                if filling is None:
+                    filling = open_partial(tile.path, self.volume)
+                    yield Filling(filling, contrast_limits(np.asarray(filling[thin(tile.region)], dtype=np.float64)))
+                yield Progress(tile.done, tile.total, tile.remaining, tile.region)
+                if tile.done == tile.total:
+                    yield Stage("Writing lower resolutions…")
+        finally:
+            tiles.close()
+
+
+def thin(region: Region) -> Region:
+    """Return the middle plane of a region."""
+    return tuple(
+        slice((s.start + s.stop) // 2, (s.start + s.stop) // 2 + 1) if s.stop is not None and d < len(region) - 2 else s
+        for d, s in enumerate(region)
+    )
+
+
+def open_partial(path: Path, volume: Volume) -> Any:
+    """Open the full resolution of an OME-Zarr that is being written, in the volume's axes."""
+    import zarr
+
+    from napari_ssdenoise.io._lazy import present
+
+    array = zarr.open_array(str(path / "0"), mode="r")
+    metadata: Any = array.metadata
+    names = "".join(metadata.dimension_names).upper()
+    return present(array, names.replace("C", "S") if "S" in volume.axes else names, volume.axes)
+
+
+def open_levels(path: Path) -> tuple[Any, ...]:
+    """Open all resolutions of a finished OME-Zarr, the full one first."""
+    from napari_ssdenoise.io import read_volume
+
+    count = 1
+    while (path / str(count)).is_dir():
+        count += 1
+    return tuple(read_volume(path / str(level)).data for level in range(count))
+
+
+def require_memory(volume: Volume, dtype: np.dtype[Any]) -> None:
+    """Refuse a result that would not fit beside everything else.
+
+    Raises
+    ------
+    MemoryError
+        With both numbers, and what to do.
+    """
+    import psutil
+
+    needed, free = int(np.prod(volume.shape, dtype=np.int64)) * dtype.itemsize, psutil.virtual_memory().available
+    if needed > 0.8 * free:
+        raise MemoryError(
+            f"the result takes {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB of memory are free. "
+            "Use “Apply to file…”, which needs little memory."
+        )

@@ -1,0 +1,139 @@
+"""Which algorithm to train, with which settings, for how long and on what device."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QSpinBox, QVBoxLayout, QWidget
+
+from napari_ssdenoise.algorithms import get_algorithm, list_algorithms
+from napari_ssdenoise.widgets._form import FloatBox, SettingsForm, add_row, folded, form_layout
+from napari_ssdenoise.widgets._work import Method
+
+DEFAULT_MINUTES = 2.0
+DEFAULT_STEPS = 2000
+
+
+class LengthEditor(QWidget):
+    """A budget, in minutes or in steps."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        self.minutes = FloatBox()
+        self.minutes.setRange(0.01, 10_000)
+        self.minutes.setSingleStep(1)
+        self.minutes.setValue(DEFAULT_MINUTES)
+        self.steps = QSpinBox()
+        self.steps.setRange(1, 10_000_000)
+        self.steps.setSingleStep(500)
+        self.steps.setValue(DEFAULT_STEPS)
+        self.unit = QComboBox()
+        self.unit.addItems(["minutes", "steps"])
+        for widget, share in ((self.minutes, 1), (self.steps, 1), (self.unit, 1)):
+            row.addWidget(widget, share)
+        self.unit.currentIndexChanged.connect(self._show_unit)
+        self._show_unit()
+
+    def set_steps(self, steps: int) -> None:
+        """Choose a number of steps."""
+        self.unit.setCurrentText("steps")
+        self.steps.setValue(steps)
+
+    def budget(self) -> tuple[int | None, float | None]:
+        """Return steps and seconds; one of them is None."""
+        if self.unit.currentText() == "steps":
+            return self.steps.value(), None
+        return None, 60 * self.minutes.value()
+
+    def _show_unit(self, _: int = 0) -> None:
+        in_steps = self.unit.currentText() == "steps"
+        self.minutes.setVisible(not in_steps)
+        self.steps.setVisible(in_steps)
+
+
+class MethodPanel(QWidget):
+    """Choose an algorithm and its settings."""
+
+    changed = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        self.algorithm_box = QComboBox()
+        for key, algorithm in list_algorithms().items():
+            self.algorithm_box.addItem(algorithm.title, key)
+            row = self.algorithm_box.count() - 1
+            summary = (algorithm.__doc__ or "").strip().splitlines()[0]
+            self.algorithm_box.setItemData(row, f"{summary}\n{algorithm.reference}", Qt.ItemDataRole.ToolTipRole)
+        top = form_layout()
+        add_row(top, "Method", self.algorithm_box)
+        outer.addLayout(top)
+        self._settings = QVBoxLayout()
+        outer.addLayout(self._settings)
+        self.length = LengthEditor()
+        self.length.setToolTip("Longer is better, with ever smaller gains. Stopping early keeps what is learned.")
+        bottom = form_layout()
+        add_row(bottom, "Train for", self.length)
+        outer.addLayout(bottom)
+        outer.addWidget(folded("Advanced", self._advanced()))
+        self.form = self._make_form()
+        self.algorithm_box.currentIndexChanged.connect(self._show_algorithm)
+
+    def _advanced(self) -> QWidget:
+        content = QWidget()
+        self._advanced_form = form_layout(content)
+        self.device = QComboBox()
+        self.device.addItem("automatic", "auto")
+        for name in ("cpu", "cuda", "mps"):
+            self.device.addItem(name, name)
+        self.device.setToolTip("Where to compute; automatic takes the graphics card if there is one.")
+        self.seed = QSpinBox()
+        self.seed.setRange(0, 2**31 - 1)
+        self.seed.setToolTip("Equal seeds give equal results on equal machines.")
+        self.augment = QCheckBox()
+        self.augment.setToolTip("Average over flipped and turned copies: a little better, up to 8 times slower.")
+        add_row(self._advanced_form, "Device", self.device)
+        add_row(self._advanced_form, "Random seed", self.seed)
+        add_row(self._advanced_form, "Average over flips when applying", self.augment)
+        return content
+
+    @property
+    def algorithm(self) -> str:
+        """Key of the chosen algorithm."""
+        return str(self.algorithm_box.currentData())
+
+    @property
+    def wants_target(self) -> bool:
+        """Whether the algorithm, as it is set, learns from a second image."""
+        return self.form.values().get("pairs") == "target"
+
+    def method(self) -> Method:
+        """Return the choices.
+
+        Raises
+        ------
+        ValueError
+            If a setting does not fit.
+        """
+        values = self.form.values()
+        get_algorithm(self.algorithm, **values)
+        steps, seconds = self.length.budget()
+        device, augment = str(self.device.currentData()), self.augment.isChecked()
+        return Method(self.algorithm, values, steps, seconds, device, augment, self.seed.value())
+
+    def _make_form(self) -> SettingsForm:
+        form = SettingsForm(list_algorithms()[self.algorithm], self._advanced_form)
+        form.changed.connect(self.changed)
+        self._settings.addWidget(form)
+        return form
+
+    def _show_algorithm(self, _: int = 0) -> None:
+        before = self.form
+        before.clear()
+        self._settings.removeWidget(before)
+        before.hide()
+        before.deleteLater()
+        self.form = self._make_form()
+        self.changed.emit()

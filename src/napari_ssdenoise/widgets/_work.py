@@ -1,0 +1,196 @@
+"""What the widget does in other threads: train, denoise, load and save. Torch is imported when such work begins."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field, replace
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_ssdenoise.axes import Channels, Region
+from napari_ssdenoise.volume import Volume
+from napari_ssdenoise.widgets._job import Stopped
+from napari_ssdenoise.widgets._layers import contrast_limits
+
+if TYPE_CHECKING:
+    from napari_ssdenoise.engine.trainer import Trainer
+    from napari_ssdenoise.model import TrainedModel
+
+Limits = tuple[float, float]
+
+PREVIEW_INTERVAL = 2.0
+PREVIEW_SHARE = 0.2  # of the time, at most
+PREVIEW_CONTEXT = 8
+# Voxels of one preview, its context along Z included; less where the machine is slow.
+PREVIEW_VOXELS = 512 * 512 * 4
+SLOW_PREVIEW = 1.0
+
+
+@dataclass(frozen=True)
+class Method:
+    """An algorithm with its settings, and how long and where to run it."""
+
+    algorithm: str
+    values: dict[str, Any] = field(default_factory=dict)
+    steps: int | None = None
+    seconds: float | None = None
+    device: str = "auto"
+    augment: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is going on, in words; `device` once it is known."""
+
+    text: str
+    device: str = ""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A denoised part of the image."""
+
+    image: NDArray[np.float32]
+    region: Region
+    limits: Limits
+
+
+@dataclass
+class Window:
+    """Where people look: written by the event loop, read by the training."""
+
+    region: Region | None = None
+    voxels: int = PREVIEW_VOXELS
+
+
+def interrupt_between_layers(network: Any, stop: Event) -> None:
+    """Let a network raise `Stopped` before its next layer once the event is set: steps and tiles can take seconds."""
+
+    def check(*_: Any) -> None:
+        if stop.is_set():
+            raise Stopped
+
+    for module in network.modules():
+        module.register_forward_pre_hook(check)
+
+
+def interruptible(model: TrainedModel, stop: Event) -> TrainedModel:
+    """Return the same model with a network that can be interrupted."""
+    from copy import deepcopy
+
+    network = deepcopy(model.network)
+    interrupt_between_layers(network, stop)
+    return replace(model, network=network)
+
+
+@dataclass
+class Training:
+    """One training; `model` is there when it has ended, however it ended, if there was a step at all."""
+
+    method: Method
+    volume: Volume
+    target: Volume | None
+    spatial: str
+    channels: Channels
+    window: Window = field(default_factory=Window)
+    model: TrainedModel | None = None
+
+    def reports(self, stop: Event) -> Generator[Any, None, None]:
+        """Yield `Stage`, then `TrainStep` and `Preview` until the budget is used."""
+        yield Stage("Loading PyTorch…")
+        from napari_ssdenoise.algorithms import get_algorithm
+        from napari_ssdenoise.engine.device import describe_device
+        from napari_ssdenoise.engine.trainer import Trainer
+
+        yield Stage("Reading the image…")
+        trainer = Trainer(
+            get_algorithm(self.method.algorithm, **self.method.values),
+            self.volume,
+            target=self.target,
+            steps=self.method.steps,
+            seconds=self.method.seconds,
+            device=self.method.device,
+            seed=self.method.seed,
+            spatial=self.spatial,
+            channels=self.channels,
+        )
+        try:
+            interrupt_between_layers(trainer.network, stop)
+            yield Stage("First step…", describe_device(trainer.device))
+            yield from self._steps(trainer)
+        finally:
+            trainer.close()
+            if trainer.step:
+                self.model = trainer.model
+
+    def _steps(self, trainer: Trainer) -> Generator[Any, None, None]:
+        previewer = Previewer(self.volume, self.window, str(trainer.device))
+        for step in trainer:
+            yield step
+            if previewer.due():
+                yield from previewer.show(trainer.model)
+        yield from previewer.show(trainer.model)
+
+
+class Previewer:
+    """Denoise what people look at every few seconds, in a bounded share of the time."""
+
+    def __init__(self, volume: Volume, window: Window, device: str) -> None:
+        self.volume = volume
+        self.window = window
+        self.device = device
+        self.cost = 0.0
+        self.shown: Region | None = None
+        self.ended = time.perf_counter()
+
+    def due(self) -> bool:
+        """Whether it is time for another one: sooner if people look elsewhere than before."""
+        region = self.window.region
+        if region is None:
+            return False
+        wait = 0.0 if self.shown is not None and region != self.shown else PREVIEW_INTERVAL
+        return time.perf_counter() - self.ended >= max(wait, self.cost * (1 / PREVIEW_SHARE - 1))
+
+    def show(self, model: TrainedModel) -> Iterator[Preview]:
+        """Denoise the region."""
+        region = self.window.region
+        if region is None:
+            return
+        started = time.perf_counter()
+        image = model.predict_part(
+            self.volume, region, predictor=model.predictor(device=self.device), context=PREVIEW_CONTEXT
+        )
+        image = as_shown(image, self.volume)
+        self.ended = time.perf_counter()
+        self.cost, self.shown = self.ended - started, region
+        if self.cost > SLOW_PREVIEW:
+            self.window.voxels = max(PREVIEW_VOXELS // 16, int(self.window.voxels * SLOW_PREVIEW / self.cost))
+        yield Preview(image, region, contrast_limits(image))
+
+
+def as_shown(image: NDArray[np.float32], volume: Volume) -> NDArray[Any]:
+    """Return values that the viewer can show: colours as integers of the source's kind, all else as it is."""
+    if "S" not in volume.axes:
+        return image
+    from napari_ssdenoise.engine.stream import to_dtype
+
+    return np.clip(image, 0, 1) if volume.dtype.kind == "f" else to_dtype(image, volume.dtype)
+
+
+@dataclass
+class Task:
+    """A single call as a job; its result is kept."""
+
+    text: str
+    call: Callable[[], Any]
+    result: Any = None
+
+    def reports(self, _: Event) -> Generator[Any, None, None]:
+        """Yield `Stage`, and call."""
+        yield Stage(self.text)
+        self.result = self.call()

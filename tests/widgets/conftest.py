@@ -1,0 +1,65 @@
+"""A viewer as plugins see it, the widget docked in it, and the rule that no widget outlives its test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from qtpy.QtWidgets import QApplication
+
+from napari_ssdenoise.widgets.denoise import DenoiseWidget
+
+# A network that trains in milliseconds; what it learns does not matter here.
+TINY = {"depth": 1, "width": 4, "patch": 16, "batch": 2}
+PATIENCE = 120_000  # ms; the first job imports torch, on machines that may be busy
+
+
+@pytest.fixture
+def viewer(make_napari_viewer_proxy: Callable[..., Any]) -> Any:
+    """Return a viewer behind the proxy that napari hands to plugins; setting layers from other threads is an error."""
+    return make_napari_viewer_proxy()
+
+
+@pytest.fixture
+def open_widget(viewer: Any, qtbot: Any) -> Iterator[Callable[[], DenoiseWidget]]:
+    """Return a function that docks the widget, with settings for tiny networks."""
+    opened: list[DenoiseWidget] = []
+
+    def make() -> DenoiseWidget:
+        widget = DenoiseWidget(viewer)
+        viewer.window.add_dock_widget(widget, name="Denoise", area="right")
+        widget.method.form.set_values(TINY)
+        widget.method.length.set_steps(3)
+        opened.append(widget)
+        return widget
+
+    yield make
+    while opened:
+        with suppress(RuntimeError):  # the test has destroyed it
+            close(opened.pop(), viewer, qtbot)
+    qtbot.waitUntil(lambda: not living_widgets(), timeout=10_000)
+
+
+def close(widget: DenoiseWidget, viewer: Any, qtbot: Any) -> None:
+    docked = widget.parent() is not None
+    widget.shut_down()
+    qtbot.waitUntil(lambda: not widget.busy, timeout=PATIENCE)
+    if docked:
+        viewer.window.remove_dock_widget(widget)
+    widget.deleteLater()
+
+
+def living_widgets() -> list[DenoiseWidget]:
+    return [widget for widget in QApplication.allWidgets() if isinstance(widget, DenoiseWidget)]
+
+
+@pytest.fixture
+def finish(qtbot: Any) -> Callable[[DenoiseWidget], None]:
+    """Return a function that waits for a widget's job."""
+
+    def wait(widget: DenoiseWidget) -> None:
+        qtbot.waitUntil(lambda: not widget.busy, timeout=PATIENCE)
+
+    return wait
