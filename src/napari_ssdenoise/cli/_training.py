@@ -1,0 +1,210 @@
+"""Train with a progress bar, checkpoints and Ctrl-C: what ``train``, ``denoise`` and ``demo`` share."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from napari_ssdenoise.cli._program import Stopped, explain, seconds_since_start
+from napari_ssdenoise.cli._settings import configure
+from napari_ssdenoise.volume import Volume, open_volume, require_intensities
+
+if TYPE_CHECKING:
+    from napari_ssdenoise.algorithms import Algorithm
+    from napari_ssdenoise.cli._report import Reporter
+    from napari_ssdenoise.engine.trainer import Trainer
+
+CHECKPOINT_SECONDS = 30.0
+DEFAULT_ALGORITHM = "n2v"
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How to train, as the command line says it."""
+
+    algorithm: Algorithm
+    targets: tuple[Path, ...]
+    options: Mapping[str, Any]
+
+    @classmethod
+    def from_flags(cls, context: click.Context, flags: Mapping[str, Any]) -> TrainingPlan:
+        """Check the flags against the chosen algorithm."""
+        algorithm = configure(context.command, flags["algorithm"] or DEFAULT_ALGORITHM, flags)
+        options = {name: flags[name] for name in ("steps", "seconds", "seed", "spatial", "device", "precision")}
+        return cls(algorithm, flags["target"], {**options, "channels": flags["channels"] or "auto"})
+
+    def trainer(self, volumes: Sequence[Volume], axes: str | None) -> Trainer:
+        """Make the trainer; this imports torch."""
+        targets = open_all(self.targets, axes)
+        from napari_ssdenoise.engine.trainer import Trainer
+
+        return Trainer(self.algorithm, list(volumes), target=targets or None, **self.options)
+
+
+def training_options(command: Command) -> Command:
+    """Add the flags of `TrainingPlan`, apart from the algorithms' settings and those of `computing_options`."""
+    from napari_ssdenoise.algorithms import list_algorithms
+
+    options = (
+        click.option("--algorithm", type=click.Choice(list(list_algorithms())), help="How to learn; n2v by default."),
+        click.option("--steps", type=click.IntRange(min=1), help="Length of the training; 2000 steps by default."),
+        click.option(
+            "--seconds", type=click.FloatRange(min=0, min_open=True), help="Length of the training in seconds."
+        ),
+        click.option(
+            "--spatial",
+            type=click.Choice(["YX", "ZYX", "TYX"], case_sensitive=False),
+            metavar="YX|ZYX|TYX",
+            help="What the network looks at: planes, stacks, or neighbouring frames; by default what the axes suggest.",
+        ),
+        click.option(
+            "--channels",
+            type=click.Choice(["auto", "independent", "joint"]),
+            help="Each channel by itself, or all at once; auto: joint for RGB only.",
+        ),
+        click.option(
+            "--target", type=click.Path(path_type=Path), multiple=True, help="Second noisy image for n2n, once per IN."
+        ),
+        click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, help="Of weights, patches and masks."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def computing_options(command: Command) -> Command:
+    """Add ``--axes``, ``--device`` and ``--precision``."""
+    options = (
+        click.option("--axes", metavar="TCZYXS", help="One letter per dimension, if the file names none."),
+        click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps."),
+        click.option(
+            "--precision",
+            type=click.Choice(["auto", "float32", "bfloat16"]),
+            default="auto",
+            help="bfloat16 is faster where the hardware has it; float32 is exact.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def open_all(paths: Sequence[Path], axes: str | None) -> list[Volume]:
+    """Open images, and refuse early what no algorithm can work on."""
+    volumes = [open_volume(path, axes=axes) for path in paths]
+    for volume in volumes:
+        require_intensities(volume)
+    return volumes
+
+
+def describe_volume(volume: Volume) -> str:
+    """Say in a few words what an image is."""
+    return f"{volume.name} ({volume.axes} {' x '.join(map(str, volume.shape))}, {volume.dtype})"
+
+
+def run_training(trainer: Trainer, checkpoint: Path, reporter: Reporter) -> dict[str, Any]:
+    """Train to the end of the budget, or to Ctrl-C, keeping a checkpoint.
+
+    The checkpoint is left to the caller, who removes it when what it serves is on disk.
+
+    Returns
+    -------
+    dict
+        ``steps``, ``train_seconds``, ``loss`` and the time from the start of the program to the first step.
+
+    Raises
+    ------
+    Stopped
+        After Ctrl-C, when the checkpoint is written.
+    """
+    from napari_ssdenoise.engine.device import describe_device
+    from napari_ssdenoise.io.checkpoint import load_checkpoint, remove_checkpoint
+
+    state = load_checkpoint(checkpoint, trainer)
+    if state:
+        trainer.resume(state)
+        reporter.say(f"resuming the training at step {trainer.step} (from {checkpoint})")
+    elif checkpoint.exists():
+        reporter.say(f"{checkpoint} is of another training or damaged: starting from the beginning.")
+    reporter.say(f"training {trainer.algorithm.title} on {describe_device(trainer.device)}")
+    try:
+        first = _steps(trainer, checkpoint, reporter)
+    except ArithmeticError:
+        remove_checkpoint(checkpoint)  # going on from it would diverge again
+        raise
+    finally:
+        trainer.close()
+    loss = trainer.history[-1][2] if trainer.history else None
+    return {"steps": trainer.step, "train_seconds": trainer.seconds, "loss": loss, "first_step_seconds": first}
+
+
+def _steps(trainer: Trainer, checkpoint: Path, reporter: Reporter) -> float | None:
+    """Take all steps; return when, since the start of the program, the first one was done."""
+    first: float | None = None
+    mean = 0.0
+    saved = time.monotonic()
+    with stop_between_steps() as stop_asked, reporter.progress("training") as update:
+        for count, step in enumerate(trainer):
+            first = first or seconds_since_start()
+            mean += (step.loss - mean) * max(0.02, 1 / (count + 1))
+            total = f"/{step.steps}" if step.steps else ""
+            update(step.fraction, step.remaining, f"step {step.step}{total}, loss {mean:.4f}")
+            if stop_asked():
+                raise Stopped(_keep(trainer, checkpoint))
+            if time.monotonic() - saved > CHECKPOINT_SECONDS and step.fraction < 1:
+                _save(trainer, checkpoint, reporter)
+                saved = time.monotonic()
+    # Kept until the caller has made use of the weights: a run that is stopped then need not train again.
+    _save(trainer, checkpoint, reporter)
+    return first
+
+
+def _save(trainer: Trainer, checkpoint: Path, reporter: Reporter) -> None:
+    """Write a checkpoint; without one, training still has its worth."""
+    from napari_ssdenoise.io.checkpoint import save_checkpoint
+
+    try:
+        save_checkpoint(checkpoint, trainer)
+    except OSError as error:
+        reporter.fail(f"the checkpoint {checkpoint} could not be written: {explain(error)}. The training goes on.")
+
+
+def _keep(trainer: Trainer, checkpoint: Path) -> str:
+    from napari_ssdenoise.io.checkpoint import save_checkpoint
+
+    try:
+        save_checkpoint(checkpoint, trainer)
+    except OSError as error:
+        return f"at step {trainer.step}, but the checkpoint {checkpoint} could not be written: {explain(error)}."
+    return f"at step {trainer.step}, which is kept in {checkpoint}. The same command goes on from there."
+
+
+@contextmanager
+def stop_between_steps() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C into a question to ask, so that no step is left half done; a second one is immediate."""
+    asked = False
+
+    def note(*_: Any) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False  # only the main thread hears signals
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,265 @@
+"""``ssdenoise denoise``: clean images with a saved model, or learn from each image first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from napari_ssdenoise.cli._outputs import Finished, Job, is_folder, known_suffix, plan_jobs
+from napari_ssdenoise.cli._program import FailedError, Stopped, common, explain, is_input_error, seconds_since_start
+from napari_ssdenoise.cli._report import Reporter, duration
+from napari_ssdenoise.cli._scores import open_reference, scores, show_scores
+from napari_ssdenoise.cli._settings import SettingsCommand, given_settings
+from napari_ssdenoise.cli._training import (
+    TrainingPlan,
+    computing_options,
+    describe_volume,
+    open_all,
+    run_training,
+    training_options,
+)
+
+if TYPE_CHECKING:
+    from napari_ssdenoise.engine.trainer import Trainer
+    from napari_ssdenoise.model import TrainedModel
+    from napari_ssdenoise.volume import Volume
+
+TRAINING_FLAGS = ("algorithm", "steps", "seconds", "spatial", "channels", "target")
+DTYPES = ("auto", "uint8", "uint16", "uint32", "int16", "int32", "float16", "float32", "float64")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for, for every image."""
+
+    model: TrainedModel | None
+    plan: TrainingPlan
+    axes: str | None
+    reference: Path | None
+    data_range: float | None
+    overwrite: bool
+    applying: Mapping[str, Any]
+
+
+@click.command(cls=SettingsCommand, name="denoise")
+@click.argument("inputs", metavar="IN...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-m", "--model", type=click.Path(path_type=Path), help="A saved model; without it, one is trained first.")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(), help="A file; for several images, a folder for all of them."
+)
+@click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
+@click.option("--memory", help="For the network while it is applied, e.g. 4GB; 2 GB by default.")
+@click.option(
+    "--dtype", type=click.Choice(DTYPES), default="auto", help="auto: the input's, if its steps are fine enough."
+)
+@click.option("--augment", is_flag=True, help="Average over flips and turns: a little better, up to 8 times slower.")
+@click.option("--reference", type=click.Path(path_type=Path), help="The clean truth of one image: gives PSNR and SSIM.")
+@click.option(
+    "--data-range",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Of PSNR and SSIM; by default 255 for a uint8 reference, else its 99.9th percentile minus its minimum.",
+)
+@training_options
+@computing_options
+@common
+@click.pass_context
+def command(
+    context: click.Context,
+    /,
+    inputs: tuple[Path, ...],
+    output: str,
+    model: Path | None,
+    *,
+    memory: str | None,
+    reference: Path | None,
+    as_json: bool,
+    **flags: Any,
+) -> None:
+    """Denoise images of any size, tile by tile, with a model; or train on each image first, then apply.
+
+    Outputs get their names when they are complete. After Ctrl-C, or if some images failed, the same command goes on
+    with what is missing. One image: -o names a file (.ome.zarr, .tif, .ome.tif, .npy, .png), or a folder if it is one
+    or ends in /.
+    """
+    reporter = Reporter(as_json=as_json)
+    plan = TrainingPlan.from_flags(context, flags)
+    check_usage(context, flags, inputs, has_model=model is not None, has_reference=reference is not None)
+    out = Path(output)
+    if output.endswith(("/", "\\")):
+        check_folder(out)
+    jobs = plan_jobs(inputs, out)
+    if len(inputs) > 1:
+        check_folder(out)
+    applying = {name: flags[name] for name in ("dtype", "precision", "device", "augment")}
+    applying |= {"memory": check_memory(memory)} if memory else {}
+    if len(jobs) == 1:  # a wrong name should not wait for torch
+        open_all([jobs[0].source], flags["axes"])
+    request = Request(
+        model=load_model(model) if model else None,
+        plan=plan,
+        axes=flags["axes"],
+        reference=reference,
+        data_range=flags["data_range"],
+        overwrite=flags["overwrite"],
+        applying=applying,
+    )
+    task = {"model": request.model.describe() if request.model else None, "algorithm": plan.algorithm, **plan.options}
+    if len(jobs) == 1:
+        result = denoise_one(jobs[0], request, reporter)
+    else:
+        result = denoise_all(jobs, request, Finished(out, {**task, **applying, "axes": request.axes}), reporter)
+    reporter.result({**result, "seconds": seconds_since_start()})
+    if result.get("failed"):
+        raise FailedError
+
+
+def check_usage(
+    context: click.Context, flags: Mapping[str, Any], inputs: Sequence[Path], *, has_model: bool, has_reference: bool
+) -> None:
+    """Refuse flags that contradict each other."""
+    given = [f"--{name}" for name in TRAINING_FLAGS if flags[name]]
+    given += [option.opts[0] for option in given_settings(context.command, flags)]
+    if has_model and given:
+        raise click.UsageError(f"{', '.join(given)} is for training, but -m gives a model that is trained already.")
+    if flags["target"] and len(inputs) > 1:
+        raise click.UsageError("--target goes with one image. Train on all pairs with 'ssdenoise train', then use -m.")
+    if has_reference and len(inputs) > 1:
+        raise click.UsageError("--reference goes with one image. Denoise the images one by one to compare them.")
+
+
+def check_folder(out: Path) -> None:
+    """Make the folder of the outputs.
+
+    Raises
+    ------
+    FileNotFoundError, FileExistsError
+        If the folder above it does not exist, or a file has that name.
+    """
+    if out.exists() and not is_folder(out):
+        raise FileExistsError(f"{out} exists and is not a folder. Choose another name for the folder of the outputs.")
+    if not out.absolute().parent.is_dir():
+        raise FileNotFoundError(f"the folder {out.absolute().parent} does not exist. Make it first.")
+    out.mkdir(exist_ok=True)
+
+
+def check_memory(memory: str) -> str:
+    """Return an amount of memory that can be read."""
+    from napari_ssdenoise.engine.stream import parse_memory
+
+    try:
+        parse_memory(memory)
+    except ValueError as error:
+        text = f"{memory!r} is not an amount of memory. Write 4GB or 500MB."
+        raise click.BadParameter(text, param_hint="--memory") from error
+    return memory
+
+
+def load_model(path: Path) -> TrainedModel:
+    """Load a saved model, and say at once if there is none."""
+    if not path.exists():
+        raise FileNotFoundError(f"there is no model {path}. Check the name.")
+    from napari_ssdenoise.model import TrainedModel
+
+    return TrainedModel.load(path)
+
+
+def denoise_all(jobs: Sequence[Job], request: Request, finished: Finished, reporter: Reporter) -> dict[str, Any]:
+    """Denoise one image after the other; one that fails does not stop the rest."""
+    finished.load()
+    results: list[dict[str, Any]] = []
+    failed = 0
+    for number, job in enumerate(jobs, 1):
+        reporter.say(f"[{number}/{len(jobs)}] {job.source}")
+        done = finished.get(job)
+        if done:
+            reporter.say(f"done before: {job.output}")
+            results.append(done)
+            continue
+        try:
+            result = denoise_one(job, request, reporter)
+        except Exception as error:
+            if not is_input_error(error):
+                raise
+            failed += 1
+            reporter.fail(f"{job.source}: {explain(error)}")
+            results.append({"input": str(job.source), "error": explain(error)})
+            continue
+        finished.add(job, result)
+        results.append(result)
+    reporter.say(f"{len(jobs) - failed} of {len(jobs)} images denoised" + (f", {failed} failed." if failed else "."))
+    if not failed:
+        finished.remove()
+    return {"output": str(finished.path.parent), "failed": failed, "results": results}
+
+
+def denoise_one(job: Job, request: Request, reporter: Reporter) -> dict[str, Any]:
+    """Denoise one image; return what is to be said about it."""
+    from napari_ssdenoise.io._writer import check_output
+
+    started = seconds_since_start()
+    (volume,) = open_all([job.source], request.axes)
+    check_output(job.output, overwrite=request.overwrite, folder=known_suffix(job.output).endswith(".zarr"))
+    reference = open_reference(request.reference, volume, request.axes) if request.reference else None
+    reporter.say(f"noisy: {describe_volume(volume)}")
+    result: dict[str, Any] = {"input": str(job.source), "output": str(job.output)}
+    model = request.model
+    if model is None:
+        from napari_ssdenoise.io.checkpoint import checkpoint_path, remove_checkpoint
+
+        trainer = request.plan.trainer([volume], request.axes)
+        try_output(trainer, volume, job.output, request)
+        result |= run_training(trainer, checkpoint_path(job.output), reporter)
+        model = trainer.model
+        apply(model, volume, job.output, request, reporter)
+        # Only now: until the output is complete, the checkpoint is what makes the same weights again.
+        remove_checkpoint(checkpoint_path(job.output))
+    else:
+        apply(model, volume, job.output, request, reporter)
+        result["steps"] = model.record.get("steps")
+    seconds = seconds_since_start() - started
+    reporter.say(f"denoised: {job.output} (in {duration(seconds)})")
+    if reference is not None:
+        found = scores(volume, job.output, reference, request.data_range)
+        show_scores(found, reporter)
+        result |= found
+    return {**result, "seconds": seconds}
+
+
+def try_output(trainer: Trainer, volume: Volume, output: Path, request: Request) -> None:
+    """Find out before the training whether its result could be written: format, dtype, space, permission."""
+    from napari_ssdenoise.engine.stream import choose_dtype
+    from napari_ssdenoise.io import create_writer
+    from napari_ssdenoise.io._writer import partial_path
+
+    if partial_path(output).exists():  # of a stopped run, which could be written
+        return
+    dtype = choose_dtype(trainer.model, volume, request.applying["dtype"])
+    create_writer(output, volume, dtype=dtype, overwrite=request.overwrite).discard()
+
+
+def apply(model: TrainedModel, volume: Volume, output: Path, request: Request, reporter: Reporter) -> None:
+    """Stream an image through a model into a file.
+
+    Raises
+    ------
+    Stopped
+        After Ctrl-C; says what was kept.
+    """
+    tiles = model.predict_into(volume, output, overwrite=request.overwrite, **request.applying)
+    kept = 0
+    try:
+        with reporter.progress("denoising") as update:
+            for done in tiles:
+                kept = done.done
+                update(done.done / done.total, done.remaining, f"tile {done.done}/{done.total}")
+    except KeyboardInterrupt as error:
+        tiles.close()
+        raise Stopped(
+            f"{kept} tiles of {output} are kept beside it. The same command goes on from there."
+            if output.suffix != ".png"
+            else f"{output} was not begun to be written, as a PNG is written at once."
+        ) from error
