@@ -138,3 +138,14 @@ def test_impossible_memory_is_refused(model: TrainedModel) -> None:
         model.predict(stack(), memory="lots")
     with pytest.raises(MemoryError, match="memory allows"):
         model.predict(stack(), memory="1 kB")
+
+
+def test_a_volume_that_differs_only_at_its_end_is_another_task(model: TrainedModel, tmp_path: Path) -> None:
+    first, out = stack(), tmp_path / "out.ome.zarr"
+    run = model.predict_into(first, out, tile=(32, 32))
+    next(run)
+    run.close()
+    data = np.asarray(first).copy()
+    data[2, -8:, -8:] += 100
+    progress = list(model.predict_into(first.like(data), out, tile=(32, 32)))
+    assert progress[0].done == 1

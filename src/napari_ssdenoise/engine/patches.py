@@ -152,6 +152,35 @@ class PatchSampler:
         return patch
 
 
+def choose_patch(
+    spatial: str, shapes: Sequence[tuple[int, ...]], stride: Sequence[int], size: int = 0
+) -> tuple[int, ...]:
+    """Choose a patch that fits every image: 64 pixels along Y and X (16 in depth), on the network's grid.
+
+    Raises
+    ------
+    ValueError
+        If an image is too thin for the network.
+    """
+    thinnest = [min(shape[d] for shape in shapes) for d in range(len(spatial))]
+    patch = []
+    for axis, limit, grid in zip(spatial, thinnest, stride, strict=True):
+        wanted = (size or 64) if axis in "YX" else 16
+        fitting = min(wanted, limit) // grid * grid
+        if fitting < max(grid, 4):
+            raise ValueError(
+                f"the image has only {limit} pixels along {axis}, too few to learn from. Choose a larger image, "
+                "other axes, or 2D training (spatial='YX') for a thin stack."
+            )
+        patch.append(fitting)
+    return tuple(patch)
+
+
+def choose_batch(patch: Sequence[int]) -> int:
+    """Choose a batch of about 65,000 pixels in 2D, four patches at least."""
+    return max(4, 65536 // int(np.prod(patch)))
+
+
 def block_shape(
     shape: Sequence[int], chunks: Sequence[int], patch: Sequence[int], voxel_bytes: int, limit: int = BLOCK_BYTES
 ) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from napari_ssdenoise.engine.device import (
     free_memory,
     is_out_of_memory,
 )
-from napari_ssdenoise.engine.patches import Batch, PatchSampler
+from napari_ssdenoise.engine.patches import Batch, PatchSampler, choose_batch, choose_patch
 from napari_ssdenoise.model import Geometry, TrainedModel
 from napari_ssdenoise.networks.blocks import MEMORY_FORMAT
 from napari_ssdenoise.normalize import Normalization
@@ -323,35 +323,6 @@ class Trainer(Iterator[TrainStep]):
 def annealing(fraction: float, step: int, warm_up: int = 20) -> float:
     """Return the learning rate's factor: a short warm-up, then a cosine down to zero at the end of the budget."""
     return min(1.0, (step + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * fraction))
-
-
-def choose_patch(
-    spatial: str, shapes: Sequence[tuple[int, ...]], stride: Sequence[int], size: int = 0
-) -> tuple[int, ...]:
-    """Choose a patch that fits every image: 64 pixels along Y and X (16 in depth), on the network's grid.
-
-    Raises
-    ------
-    ValueError
-        If an image is too thin for the network.
-    """
-    thinnest = [min(shape[d] for shape in shapes) for d in range(len(spatial))]
-    patch = []
-    for axis, limit, grid in zip(spatial, thinnest, stride, strict=True):
-        wanted = (size or 64) if axis in "YX" else 16
-        fitting = min(wanted, limit) // grid * grid
-        if fitting < max(grid, 4):
-            raise ValueError(
-                f"the image has only {limit} pixels along {axis}, too few to learn from. Choose a larger image, "
-                "other axes, or 2D training (spatial='YX') for a thin stack."
-            )
-        patch.append(fitting)
-    return tuple(patch)
-
-
-def choose_batch(patch: Sequence[int]) -> int:
-    """Choose a batch of about 65,000 pixels in 2D, four patches at least."""
-    return max(4, 65536 // int(np.prod(patch)))
 
 
 def train(
