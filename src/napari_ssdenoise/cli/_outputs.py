@@ -181,4 +181,4 @@ class Finished:
 def _stamp(path: Path) -> int:
     """Return when a file, or the metadata of a store, changed last."""
     files = [path, *(path / name for name in ("zarr.json", ".zattrs", ".zarray"))]
-    return max(p.stat().st_mtime_ns for p in files if p.exists())
+    return max((p.stat().st_mtime_ns for p in files if p.exists()), default=0)

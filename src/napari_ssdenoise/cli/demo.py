@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
+from napari_ssdenoise.cli._applying import apply
 from napari_ssdenoise.cli._program import common, seconds_since_start
 from napari_ssdenoise.cli._report import Reporter, duration
 from napari_ssdenoise.cli._scores import scores, show_scores
@@ -18,7 +19,6 @@ from napari_ssdenoise.samples import SAMPLES, load_sample
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_ssdenoise.engine.trainer import Trainer
     from napari_ssdenoise.samples import Sample
     from napari_ssdenoise.volume import Volume
 
@@ -70,7 +70,9 @@ def command(out: Path, seconds: float, sample: str, seed: int, device: str, *, a
     figures = run_training(trainer, checkpoint_path(model), reporter)
     trainer.model.save(model)
     denoised = out / "denoised.ome.zarr"
-    figures |= _apply(trainer, noisy, denoised, device, reporter)
+    started = seconds_since_start()
+    apply(trainer.model, noisy, denoised, reporter, device=device, overwrite=True)
+    figures["denoise_seconds"] = seconds_since_start() - started
     remove_checkpoint(checkpoint_path(model))
     figures |= scores(noisy, denoised, clean, None)
     filtered, figures["gaussian"] = _gaussian(noisy, clean, figures["data_range"])
@@ -93,14 +95,6 @@ def _save_sample(made: Sample, out: Path) -> tuple[Volume, Volume]:
         for name, volume in (("noisy.ome.zarr", made.noisy), ("truth.ome.zarr", made.clean))
     ]
     return open_volume(paths[0]), open_volume(paths[1])
-
-
-def _apply(trainer: Trainer, noisy: Volume, output: Path, device: str, reporter: Reporter) -> dict[str, Any]:
-    started = seconds_since_start()
-    with reporter.progress("denoising") as update:
-        for done in trainer.model.predict_into(noisy, output, device=device, overwrite=True):
-            update(done.done / done.total, done.remaining, f"tile {done.done}/{done.total}")
-    return {"denoise_seconds": seconds_since_start() - started}
 
 
 def _gaussian(noisy: Volume, clean: Volume, data_range: float) -> tuple[NDArray[np.float32], dict[str, Any]]:

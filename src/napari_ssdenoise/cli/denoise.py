@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from napari_ssdenoise.cli._applying import apply
 from napari_ssdenoise.cli._outputs import Finished, Job, is_folder, known_suffix, plan_jobs
-from napari_ssdenoise.cli._program import FailedError, Stopped, common, explain, is_input_error, seconds_since_start
+from napari_ssdenoise.cli._program import FailedError, common, explain, is_input_error, seconds_since_start
 from napari_ssdenoise.cli._report import Reporter, duration
 from napari_ssdenoise.cli._scores import open_reference, scores, show_scores
 from napari_ssdenoise.cli._settings import SettingsCommand, given_settings
@@ -214,11 +215,11 @@ def denoise_one(job: Job, request: Request, reporter: Reporter) -> dict[str, Any
         try_output(trainer, volume, job.output, request)
         result |= run_training(trainer, checkpoint_path(job.output), reporter)
         model = trainer.model
-        apply(model, volume, job.output, request, reporter)
+        apply(model, volume, job.output, reporter, overwrite=request.overwrite, **request.applying)
         # Only now: until the output is complete, the checkpoint is what makes the same weights again.
         remove_checkpoint(checkpoint_path(job.output))
     else:
-        apply(model, volume, job.output, request, reporter)
+        apply(model, volume, job.output, reporter, overwrite=request.overwrite, **request.applying)
         result["steps"] = model.record.get("steps")
     seconds = seconds_since_start() - started
     reporter.say(f"denoised: {job.output} (in {duration(seconds)})")
@@ -239,27 +240,3 @@ def try_output(trainer: Trainer, volume: Volume, output: Path, request: Request)
         return
     dtype = choose_dtype(trainer.model, volume, request.applying["dtype"])
     create_writer(output, volume, dtype=dtype, overwrite=request.overwrite).discard()
-
-
-def apply(model: TrainedModel, volume: Volume, output: Path, request: Request, reporter: Reporter) -> None:
-    """Stream an image through a model into a file.
-
-    Raises
-    ------
-    Stopped
-        After Ctrl-C; says what was kept.
-    """
-    tiles = model.predict_into(volume, output, overwrite=request.overwrite, **request.applying)
-    kept = 0
-    try:
-        with reporter.progress("denoising") as update:
-            for done in tiles:
-                kept = done.done
-                update(done.done / done.total, done.remaining, f"tile {done.done}/{done.total}")
-    except KeyboardInterrupt as error:
-        tiles.close()
-        raise Stopped(
-            f"{kept} tiles of {output} are kept beside it. The same command goes on from there."
-            if output.suffix != ".png"
-            else f"{output} was not begun to be written, as a PNG is written at once."
-        ) from error

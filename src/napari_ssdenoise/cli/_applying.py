@@ -1,0 +1,42 @@
+"""Apply a model with a progress bar and Ctrl-C: what ``denoise`` and ``demo`` share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari_ssdenoise.cli._program import Stopped
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_ssdenoise.cli._report import Reporter
+    from napari_ssdenoise.model import TrainedModel
+    from napari_ssdenoise.volume import Volume
+
+
+def apply(model: TrainedModel, volume: Volume, output: Path, reporter: Reporter, **options: Any) -> None:
+    """Stream an image through a model into a file.
+
+    Parameters
+    ----------
+    options
+        Of `TrainedModel.predict_into`.
+
+    Raises
+    ------
+    Stopped
+        After Ctrl-C; says what was kept.
+    """
+    tiles = model.predict_into(volume, output, **options)
+    kept = 0
+    try:
+        with reporter.progress("denoising") as update:
+            for done in tiles:
+                kept = done.done
+                update(done.done / done.total, done.remaining, f"tile {done.done}/{done.total}")
+    except KeyboardInterrupt as error:
+        tiles.close()
+        left = f"{kept} tiles of {output} are kept beside it. The same command goes on from there."
+        if output.suffix == ".png":
+            left = f"before {output} was written, which is done at once. The same command starts it again."
+        raise Stopped(left) from error
