@@ -16,27 +16,28 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from napari_ssdenoise import Trainer, Volume, open_volume
+import napari_ssdenoise as ssd
+from napari_ssdenoise._threads import share_processor
 from napari_ssdenoise.algorithms import Noise2Noise, Noise2Void
 from napari_ssdenoise.demo import Panel, best_gaussian, save_picture
-from napari_ssdenoise.engine.device import choose_device, describe_device
-from napari_ssdenoise.metrics import psnr, ssim
 
 FMD_TYPES = [f"{kind}_BPAE_{colour}" for kind in ("Confocal", "TwoPhoton") for colour in "BGR"] + ["WideField_BPAE_G"]
 Case = tuple[str, Callable[[], dict[str, Any]]]
 
 
 def measure(
-    algorithm: Any, volume: Volume, frame: Any, truth: Any, data_range: float, seconds: float, picture: Path | None
+    algorithm: Any, volume: ssd.Volume, frame: Any, truth: Any, data_range: float, seconds: float, picture: Path | None
 ) -> dict[str, Any]:
     """Train for a number of seconds, denoise one frame, and compare it with the truth."""
-    trainer = Trainer(algorithm, volume, seconds=seconds)
+    from napari_ssdenoise.engine.device import describe_device
+
+    trainer = ssd.Trainer(algorithm, volume, seconds=seconds)
     for _ in trainer:
         pass
     model = trainer.model
@@ -50,20 +51,21 @@ def measure(
         middle = (noisy.shape[0] // 2,) if noisy.ndim == 3 else ()
         images = {"noisy": noisy, "best Gaussian": filtered, algorithm.title: clean, "truth": truth}
         panels = [
-            Panel(i[middle], t, "" if t == "truth" else f"{psnr(i, truth, data_range):.2f} dB")
+            Panel(i[middle], t, "" if t == "truth" else f"{ssd.psnr(i, truth, data_range):.2f} dB")
             for t, i in images.items()
         ]
         save_picture(picture, panels, truth[middle])
     return {
         "algorithm": algorithm.key,
+        "device": describe_device(trainer.device),
         "train_seconds": round(trainer.seconds, 1),
         "steps": trainer.step,
-        "noisy": psnr(noisy, truth, data_range),
-        "gaussian": psnr(filtered, truth, data_range),
+        "noisy": ssd.psnr(noisy, truth, data_range),
+        "gaussian": ssd.psnr(filtered, truth, data_range),
         "gaussian_sigma": sigmas,
-        "psnr": psnr(clean, truth, data_range),
-        "ssim": ssim(clean, truth, data_range),
-        "psnr_augmented": psnr(augmented, truth, data_range),
+        "psnr": ssd.psnr(clean, truth, data_range),
+        "ssim": ssd.ssim(clean, truth, data_range),
+        "psnr_augmented": ssd.psnr(augmented, truth, data_range),
         "predict_seconds": round(spent, 2),
     }
 
@@ -73,7 +75,7 @@ def peers(folder: Path, seconds: float, pictures: Path | None) -> Iterator[Case]
     for name, noisy_file, truth_file in (("camera", "camera_g25", "camera_gt"), ("volume", "vol_noisy", "vol_gt")):
 
         def case(name: str = name, noisy_file: str = noisy_file, truth_file: str = truth_file) -> dict[str, Any]:
-            noisy, truth = open_volume(folder / f"{noisy_file}.npy"), np.load(folder / f"{truth_file}.npy")
+            noisy, truth = ssd.open_volume(folder / f"{noisy_file}.npy"), np.load(folder / f"{truth_file}.npy")
             span = 1.0 if truth.ndim == 2 else float(np.percentile(truth, 99.9) - truth.min())
             return measure(Noise2Void(), noisy, noisy, truth, span, seconds, pictures and pictures / f"{name}_n2v.png")
 
@@ -87,11 +89,13 @@ def fmd(folder: Path, seconds: float, pictures: Path | None) -> Iterator[Case]:
         for algorithm in algorithms:
 
             def case(kind: str = kind, algorithm: Any = algorithm) -> dict[str, Any]:
-                frames = np.stack([np.asarray(open_volume(folder / "raw" / f"{kind}_{i}.png")) for i in range(1, 5)])
-                truth = np.asarray(open_volume(folder / "gt" / f"{kind}_1.png"), np.float32)
+                frames = np.stack(
+                    [np.asarray(ssd.open_volume(folder / "raw" / f"{kind}_{i}.png")) for i in range(1, 5)]
+                )
+                truth = np.asarray(ssd.open_volume(folder / "gt" / f"{kind}_1.png"), np.float32)
                 picture = pictures and pictures / f"{kind}_{algorithm.key}.png"
-                volume = Volume(frames, "TYX", name=kind)
-                return measure(algorithm, volume, Volume(frames[0], "YX"), truth, 255.0, seconds, picture)
+                volume = ssd.Volume(frames, "TYX", name=kind)
+                return measure(algorithm, volume, ssd.Volume(frames[0], "YX"), truth, 255.0, seconds, picture)
 
             yield f"{kind} {algorithm.key}", case
 
@@ -114,6 +118,7 @@ def summarise(results: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
+    share_processor()  # as the command line and the widget do, before torch is imported
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("set", choices=("peers", "fmd"))
     parser.add_argument("--data", type=Path, required=True, help="folder of the images, see above")
@@ -134,12 +139,7 @@ def main() -> None:
     for name, run in cases:
         if any(r["case"] == name and r["budget"] == arguments.seconds for r in done):
             continue
-        facts = {
-            "case": name,
-            "budget": arguments.seconds,
-            "device": describe_device(choose_device()),
-            "torch": torch.__version__,
-        }
+        facts = {"case": name, "budget": arguments.seconds, "torch": version("torch")}
         done.append({**facts, **run()})
         with results.open("a") as file:
             file.write(json.dumps(done[-1]) + "\n")

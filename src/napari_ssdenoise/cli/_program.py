@@ -12,6 +12,8 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import click
 
+from napari_ssdenoise._threads import share_processor
+
 # What a verb does, so that listing them imports none of them.
 VERBS: Final = {
     "demo": "Denoise a built-in noisy image whose truth is known.",
@@ -147,5 +149,6 @@ def program() -> None:
 
 def main() -> NoReturn:
     """Run the program and exit."""
+    share_processor()
     program(prog_name="ssdenoise")
     sys.exit(0)

@@ -1,0 +1,21 @@
+"""Torch's threads sleep while they wait, unless the user says otherwise."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from napari_ssdenoise._threads import share_processor
+
+
+def test_threads_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    share_processor()
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+
+
+def test_the_users_choice_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    share_processor()
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
