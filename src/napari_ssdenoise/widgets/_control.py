@@ -17,7 +17,7 @@ from napari_ssdenoise.widgets._denoising import ArrayDenoising, FileDenoising, F
 from napari_ssdenoise.widgets._job import Job, Reason, Work
 from napari_ssdenoise.widgets._run_panel import RunPanel, describe_seconds
 from napari_ssdenoise.widgets._shown import PreviewLayer, ResultLayer, visible_region
-from napari_ssdenoise.widgets._work import PREVIEW_CONTEXT, Preview, Stage, Training
+from napari_ssdenoise.widgets._work import Preview, Stage, Training
 
 if TYPE_CHECKING:
     from napari_ssdenoise.engine.trainer import TrainStep
@@ -152,7 +152,7 @@ class TrainingControl(Control):
         window, shown = self.training.window, self.preview
         if shown.layer is not None and not shown.alive and self._mode != "off":  # deleted by hand
             self.panel.preview.setCurrentIndex(self.panel.preview.findData("off"))
-        depth = preview_depth(self.training)
+        depth = window.planes(self.training.spatial, self.training.volume.sizes)
         region = visible_region(self.viewer, shown.source, self._mode == "half", window.voxels // depth)
         if region is not None and self.training.channels == "joint":
             at = self.training.volume.axes.index("C")
@@ -163,12 +163,6 @@ class TrainingControl(Control):
         if self.preview is not None:
             self.preview.remove()
         self._look()
-
-
-def preview_depth(training: Training) -> int:
-    """Return how many planes a preview of one plane computes."""
-    extra = training.spatial.replace("Y", "").replace("X", "")
-    return min(2 * PREVIEW_CONTEXT + 1, training.volume.sizes[extra]) if extra else 1
 
 
 class ApplyControl(Control):

@@ -6,17 +6,19 @@ from collections.abc import Callable
 from math import ceil, log10
 from typing import Any
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal
+from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
     QDoubleSpinBox,
     QFormLayout,
+    QFrame,
     QLabel,
     QLineEdit,
+    QScrollArea,
     QSizePolicy,
     QSpinBox,
-    QVBoxLayout,
     QWidget,
 )
 from superqt import QCollapsible
@@ -24,6 +26,7 @@ from superqt import QCollapsible
 from napari_ssdenoise.algorithms import Algorithm, Setting, settings
 
 _UNBOUNDED = 10**9
+_BORDER = 4  # pixels that a theme may take around a scrolled form
 
 
 class FloatBox(QDoubleSpinBox):
@@ -169,7 +172,40 @@ def folded(title: str, content: QWidget) -> QCollapsible:
     section.setCollapsedIcon("▸")
     section.setExpandedIcon("▾")
     section.addWidget(content)
-    layout = section.layout()
-    if isinstance(layout, QVBoxLayout):
-        layout.setContentsMargins(0, 0, 0, 0)
+    for layout, top in ((section.layout(), 0), (section.content().layout(), 6)):
+        if layout is not None:
+            layout.setContentsMargins(0, top, 0, 0)  # no indent: all forms line up
     return section
+
+
+class FormArea(QScrollArea):
+    """A form as high as it needs to be, which scrolls where there is less room."""
+
+    def __init__(self, content: QWidget, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
+        self.setMinimumHeight(120)
+        self.setWidget(content)
+
+    def sizeHint(self) -> QSize:
+        """Return the form's size; its wrapped labels make the height depend on the width."""
+        content = self.widget()
+        if content is None:
+            return super().sizeHint()
+        hint = content.sizeHint()
+        high = content.heightForWidth(self.width()) if content.hasHeightForWidth() else 0
+        return QSize(hint.width(), max(hint.height(), high) + _BORDER)
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        """Ask for another height at another width."""
+        super().resizeEvent(event)
+        self.updateGeometry()
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Notice that the form has grown or shrunk."""
+        if event is not None and watched is self.widget() and event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return bool(super().eventFilter(watched, event))

@@ -19,6 +19,9 @@ from napari_ssdenoise.widgets._layers import layer_array, layer_axes, layer_volu
 MIN_SIDE = 4
 _DIMENSIONS = {"YX": "2D slices (YX)", "ZYX": "3D (ZYX)", "TYX": "2D with time as context (TYX)"}
 _NAMES = {"T": "time", "C": "channel", "Z": "depth", "Y": "row", "X": "column"}
+# Five drop-downs side by side have room for a letter each, if their arrows are small.
+_NARROW = "QComboBox { padding: 3px 2px 3px 7px; } QComboBox::drop-down { width: 12px; }"
+_NARROW += " QComboBox::down-arrow { width: 8px; height: 8px; }"
 
 
 class AxesEditor(QWidget):
@@ -59,6 +62,7 @@ class AxesEditor(QWidget):
             box.setToolTip(f"What the dimension of length {n} is: " + ", ".join(f"{k} {v}" for k, v in _NAMES.items()))
             box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
             box.setMinimumWidth(34)
+            box.setStyleSheet(_NARROW)
             box.currentIndexChanged.connect(lambda _: self.changed.emit())
             length = QLabel(str(n))
             length.setAlignment(Qt.AlignmentFlag.AlignHCenter)

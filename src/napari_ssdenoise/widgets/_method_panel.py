@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QSizePolicy, QSpinBox, QVBoxLayout, QWidget
 
 from napari_ssdenoise.algorithms import get_algorithm, list_algorithms
 from napari_ssdenoise.widgets._form import FloatBox, SettingsForm, add_row, folded, form_layout
@@ -30,8 +30,10 @@ class LengthEditor(QWidget):
         self.steps.setValue(DEFAULT_STEPS)
         self.unit = QComboBox()
         self.unit.addItems(["minutes", "steps"])
-        for widget, share in ((self.minutes, 1), (self.steps, 1), (self.unit, 1)):
-            row.addWidget(widget, share)
+        for widget, width in ((self.minutes, 60), (self.steps, 60), (self.unit, 96)):
+            widget.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+            widget.setMinimumWidth(width)
+            row.addWidget(widget, 1)
         self.unit.currentIndexChanged.connect(self._show_unit)
         self._show_unit()
 

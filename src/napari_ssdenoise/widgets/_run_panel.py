@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QProgressBar, QPushBu
 
 from napari_ssdenoise.widgets._form import add_row, form_layout
 
-PREVIEWS = {"whole": "the whole view", "half": "the right half of the view", "off": "off"}
+PREVIEWS = {"whole": "whole view", "half": "right half of the view", "off": "off"}
 _CURVE_POINTS = 300
 _ERROR_COLOR = "#e0585b"
 
@@ -93,8 +93,9 @@ class LossCurve(QWidget):
             axis.setPen(self.text_color)
             axis.setTextPen(self.text_color)
             axis.setStyle(maxTickLevel=0)
+            axis.enableAutoSIPrefix(False)
         faint = pyqtgraph.mkColor(self.text_color)
-        faint.setAlpha(60)
+        faint.setAlpha(110)
         self._dots.setSymbolBrush(faint)
         self._curve.setPen(pyqtgraph.mkPen(self.line_color, width=2))
 

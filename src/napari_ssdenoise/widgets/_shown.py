@@ -134,7 +134,7 @@ class AddedLayer:
 class PreviewLayer(AddedLayer):
     """The part in view, as it would become."""
 
-    _steady = 0.1  # contrast limits that move by less than this share of their range stay, against flicker
+    _steady = 0.03  # contrast limits that move by less than this share of their range stay, against flicker
 
     def show(self, image: NDArray[Any], region: Region, limits: tuple[float, float]) -> None:
         """Show another image, exactly on its place."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -24,9 +24,9 @@ Limits = tuple[float, float]
 
 PREVIEW_INTERVAL = 2.0
 PREVIEW_SHARE = 0.2  # of the time, at most
+# Of 3D networks, neighbouring planes are computed too, and an image plane of 256 x 256 should fit whole.
 PREVIEW_CONTEXT = 8
-# Voxels of one preview, its context along Z included; less where the machine is slow.
-PREVIEW_VOXELS = 512 * 512 * 4
+PREVIEW_VOXELS = 17 * 256 * 256
 SLOW_PREVIEW = 1.0
 
 
@@ -66,6 +66,19 @@ class Window:
 
     region: Region | None = None
     voxels: int = PREVIEW_VOXELS
+    context: int = PREVIEW_CONTEXT
+
+    def adapt(self, cost: float) -> None:
+        """Make previews cheaper if one took long: with less context first, then of fewer pixels; undo it if not."""
+        if cost > SLOW_PREVIEW:
+            self.voxels = self.voxels if self.context > PREVIEW_CONTEXT // 2 else PREVIEW_VOXELS // 3
+            self.context = PREVIEW_CONTEXT // 2
+        elif cost < SLOW_PREVIEW / 8:
+            self.voxels, self.context = PREVIEW_VOXELS, PREVIEW_CONTEXT
+
+    def planes(self, axes: str, sizes: Mapping[str, int]) -> int:
+        """Return how many planes a preview of one plane computes."""
+        return min([2 * self.context + 1, *(sizes[a] for a in axes if a not in "YX")]) if len(axes) > 2 else 1
 
 
 def interrupt_between_layers(network: Any, stop: Event) -> None:
@@ -163,13 +176,12 @@ class Previewer:
             return
         started = time.perf_counter()
         image = model.predict_part(
-            self.volume, region, predictor=model.predictor(device=self.device), context=PREVIEW_CONTEXT
+            self.volume, region, predictor=model.predictor(device=self.device), context=self.window.context
         )
         image = as_shown(image, self.volume)
         self.ended = time.perf_counter()
         self.cost, self.shown = self.ended - started, region
-        if self.cost > SLOW_PREVIEW:
-            self.window.voxels = max(PREVIEW_VOXELS // 16, int(self.window.voxels * SLOW_PREVIEW / self.cost))
+        self.window.adapt(self.cost)
         yield Preview(image, region, contrast_limits(image))
 
 

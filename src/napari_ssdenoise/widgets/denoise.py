@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 from napari.utils.notifications import show_error
 from napari.utils.theme import get_theme
 from napari.viewer import Viewer
-from qtpy.QtCore import QEvent, Qt
-from qtpy.QtWidgets import QFileDialog, QFrame, QMessageBox, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent
+from qtpy.QtWidgets import QFileDialog, QMessageBox, QVBoxLayout, QWidget
 
+from napari_ssdenoise._threads import share_processor
 from napari_ssdenoise.volume import require_intensities
 from napari_ssdenoise.widgets._control import ApplyControl, TrainingControl
+from napari_ssdenoise.widgets._form import FormArea
 from napari_ssdenoise.widgets._input_panel import InputPanel
 from napari_ssdenoise.widgets._job import Job, Reason
 from napari_ssdenoise.widgets._method_panel import MethodPanel
@@ -37,6 +39,7 @@ class DenoiseWidget(QWidget):
 
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        share_processor()  # with the viewer's own event loop
         self.viewer = napari_viewer
         self.model: TrainedModel | None = None
         self.input = InputPanel(napari_viewer)
@@ -66,19 +69,17 @@ class DenoiseWidget(QWidget):
     def _arrange(self) -> None:
         content = QWidget()
         column = QVBoxLayout(content)
-        column.setContentsMargins(2, 2, 6, 2)
+        column.setContentsMargins(0, 0, 6, 0)
         column.setSpacing(8)
-        for panel in (self.input, self.method, self.run):
-            column.addWidget(panel)
+        column.addWidget(self.input)
+        column.addWidget(self.method)
         column.addStretch(1)
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(content)
         layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(scroll)
+        layout.setContentsMargins(2, 2, 2, 2)
+        layout.setSpacing(8)
+        layout.addWidget(FormArea(content))
+        layout.addWidget(self.run)
+        layout.addStretch(1)
         self.setMinimumWidth(340)
 
     @property
@@ -191,6 +192,8 @@ class DenoiseWidget(QWidget):
         self._closed = True
         if self._job is not None:
             self._job.cancel()
+        else:
+            self.deleteLater()
         self.input.disconnect_viewer()
         self.training.forget_preview()
 
@@ -253,6 +256,9 @@ class DenoiseWidget(QWidget):
         if error is not None:
             self.show_problem(error)
         self.update_check()
+        if self._closed:
+            # Nobody else destroys a widget that was taken out of its dock, and no other thread may.
+            self.deleteLater()
 
     def _ask_file(self) -> None:
         name = f"{self.input.layer.name if self.input.layer is not None else 'image'} denoised.ome.zarr"

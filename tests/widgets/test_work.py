@@ -1,0 +1,104 @@
+"""Previews stay within their share of the time, whatever the machine."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from napari_ssdenoise.volume import Volume
+from napari_ssdenoise.widgets import _work
+from napari_ssdenoise.widgets._denoising import Sampled, thin
+from napari_ssdenoise.widgets._job import Stopped
+from napari_ssdenoise.widgets._run_panel import LossCurve, describe_seconds
+from napari_ssdenoise.widgets._work import PREVIEW_CONTEXT, PREVIEW_VOXELS, Previewer, Window, interrupt_between_layers
+
+REGION = (slice(0, 8), slice(0, 8))
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Return a list whose only entry is the time."""
+    now = [0.0]
+    monkeypatch.setattr(_work.time, "perf_counter", lambda: now[0])
+    return now
+
+
+def test_previews_are_rare_in_proportion_to_their_cost(clock):
+    window = Window(REGION)
+    previewer = Previewer(Volume(np.zeros((8, 8)), "YX"), window, "cpu")
+    clock[0] = 1.9
+    assert not previewer.due()
+    clock[0] = 2.1
+    assert previewer.due()
+    previewer.shown, previewer.ended, previewer.cost = REGION, 10.0, 3.0
+    clock[0] = 21.9
+    assert not previewer.due()
+    clock[0] = 22.1  # 3 of 15 seconds are a fifth
+    assert previewer.due()
+
+
+def test_looking_elsewhere_brings_the_preview_soon(clock):
+    window = Window(REGION)
+    previewer = Previewer(Volume(np.zeros((8, 8)), "YX"), window, "cpu")
+    previewer.shown, previewer.ended, previewer.cost = REGION, 10.0, 0.1
+    clock[0] = 10.5
+    assert not previewer.due()
+    window.region = (slice(4, 8), slice(0, 8))
+    assert previewer.due()
+    window.region = None
+    assert not previewer.due()
+
+
+def test_slow_machines_get_cheaper_previews_and_quick_ones_full_ones():
+    window, sizes = Window(REGION), {"Z": 30, "Y": 8, "X": 8}
+    assert (window.planes("YX", sizes), window.planes("ZYX", sizes)) == (1, 2 * PREVIEW_CONTEXT + 1)
+    window.adapt(5)
+    assert (window.planes("ZYX", sizes), window.voxels) == (PREVIEW_CONTEXT + 1, PREVIEW_VOXELS)
+    window.adapt(5)
+    assert window.voxels < PREVIEW_VOXELS
+    window.adapt(0.5)
+    assert window.voxels < PREVIEW_VOXELS
+    window.adapt(0.01)
+    assert (window.context, window.voxels) == (PREVIEW_CONTEXT, PREVIEW_VOXELS)
+
+
+def test_a_network_stops_between_its_layers():
+    torch = pytest.importorskip("torch")
+    network = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Identity())
+    stop = threading.Event()
+    interrupt_between_layers(network, stop)
+    network(torch.zeros(1))
+    network[0].register_forward_hook(lambda *_: stop.set())
+    with pytest.raises(Stopped):
+        network(torch.zeros(1))
+
+
+def test_limits_come_at_first_and_at_last():
+    sampled = Sampled()
+    assert sampled.add(np.zeros((100, 100))) == (0, 1)
+    assert sampled.add(np.full((100, 100), 5.0)) is None
+    assert sampled.add(np.full((100, 100), 10.0), last=True) == (0, 10)
+
+
+def test_the_middle_plane_of_a_region():
+    region = (slice(None), slice(4, 9), slice(0, 64), slice(0, 64))
+    assert thin(region) == (slice(None), slice(6, 7), slice(0, 64), slice(0, 64))
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59, "59 s"), (80, "1 min 20 s"), (7260, "2 h 01 min")])
+def test_durations_are_written_as_people_say_them(seconds, text):
+    assert describe_seconds(seconds) == text
+
+
+def test_long_curves_are_thinned(qtbot):
+    curve = LossCurve()
+    qtbot.addWidget(curve)
+    curve.clear()
+    for step in range(1, 2001):
+        curve.add(step, 1 / step)
+    curve.draw()
+    steps, losses = curve.points()
+    assert len(steps) == len(losses) <= 300
+    assert losses[-1] == pytest.approx(1 / 2000, rel=0.01)
