@@ -72,13 +72,13 @@ def test_rgb_keeps_its_samples_and_removed_layers_have_no_view(model):
     assert visible_region(model, layer) is None
 
 
-def test_the_preview_lies_above_its_source_and_leaves_the_selection(model):
+def test_the_preview_lies_on_top_and_leaves_the_selection(model):
     source = model.add_image(np.zeros((5, 30, 40)), scale=(2, 1, 1), units=("um",) * 3, name="a")
     model.add_image(np.zeros((5, 30, 40)), name="b")
     model.layers.selection.active = source
     preview = PreviewLayer(model, source)
     preview.show(np.ones((1, 10, 10)), (slice(2, 3), slice(5, 15), slice(8, 18)), (0, 1))
-    assert [layer.name for layer in model.layers] == ["a", "a preview", "b"]
+    assert [layer.name for layer in model.layers] == ["a", "b", "a preview"]
     assert model.layers.selection.active is source
     assert PREVIEW_KEY in preview.layer.metadata
     np.testing.assert_allclose(preview.layer.data_to_world((0, 0, 0)), source.data_to_world((2, 5, 8)))
@@ -116,9 +116,9 @@ def test_contrast_that_people_chose_stays(model):
 
 def test_a_finished_file_takes_the_place_of_the_filling_layer(model):
     source = model.add_image(np.zeros((64, 64)), colormap="green", name="s")
-    model.add_image(np.zeros((64, 64)), name="top")
     result = ResultLayer(model, source)
     result.add(np.zeros((64, 64)), "r", (0, 1), select=True, metadata={"a": 1})
+    model.add_image(np.zeros((64, 64)), name="top")
     result.layer.opacity = 0.5
     full = np.ones((64, 64))
     result.finish((full, full[::2, ::2]), (0, 2))

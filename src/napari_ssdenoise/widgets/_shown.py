@@ -74,7 +74,7 @@ def _set_limits(layer: Image, limits: tuple[float, float]) -> None:
 
 
 class AddedLayer:
-    """A layer of ours: placed on its source, above it, and looking like it. People may delete it at any time."""
+    """A layer of ours: exactly on its source, and looking like it. People may delete it at any time."""
 
     def __init__(self, viewer: Viewer, source: Image) -> None:
         self.viewer = viewer
@@ -89,7 +89,7 @@ class AddedLayer:
         return self.layer is not None and self.layer in self.viewer.layers
 
     def add(self, data: Any, name: str, limits: tuple[float, float], *, select: bool, **options: Any) -> None:
-        """Put it into the viewer, just above its source."""
+        """Put it into the viewer, on top: earlier results must not hide it."""
         layers, active = self.viewer.layers, self.viewer.layers.selection.active
         everything = {**place(self.source), **look(self.source), "blending": self.source.blending, **options}
         if not self.source.rgb:
@@ -98,10 +98,7 @@ class AddedLayer:
         if not self.source.rgb:
             _set_limits(self.layer, limits)
         self._limits = limits
-        if self.source in layers:
-            layers.insert(layers.index(self.source) + 1, self.layer)
-        else:
-            layers.append(self.layer)
+        layers.append(self.layer)
         if not select and active is not None and active in layers:
             layers.selection.active = active
 
