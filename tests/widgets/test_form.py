@@ -43,7 +43,7 @@ def test_small_learning_rates_survive(make_form):
     form, _ = make_form("n2v")
     form.set_values({"learning_rate": 4e-4})
     assert form.values()["learning_rate"] == pytest.approx(4e-4)
-    assert form.fields["learning_rate"].widget.text() == "0.0004"
+    assert form.fields["learning_rate"].widget.text() == "0.00040"
 
 
 def test_own_settings_are_in_view_and_advanced_ones_folded(make_form):

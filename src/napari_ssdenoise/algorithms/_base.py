@@ -95,7 +95,7 @@ class Algorithm(ABC):
     ] = 0
     learning_rate: Annotated[
         float,
-        {"min": 1e-6, "max": 0.1, "step": 1e-4, "label": "Learning rate", "advanced": True},
+        {"min": 1e-5, "max": 0.1, "step": 1e-4, "label": "Learning rate", "advanced": True},
         "Adam's step size before annealing.",
     ] = 1e-3
 

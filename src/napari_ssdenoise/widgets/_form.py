@@ -6,10 +6,10 @@ from collections.abc import Callable
 from math import ceil, log10
 from typing import Any
 
+from magicgui.widgets import create_widget
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal
 from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import (
-    QCheckBox,
     QComboBox,
     QDoubleSpinBox,
     QFormLayout,
@@ -37,65 +37,50 @@ class FloatBox(QDoubleSpinBox):
 
 
 class Field:
-    """One setting as a widget, with the same way to read and write for all kinds."""
+    """One setting as a magicgui widget: what it shows, and how its number box rounds and steps."""
 
     def __init__(self, setting: Setting, changed: Callable[[], object]) -> None:
         self.setting = setting
-        self.widget: QWidget
-        self.get: Callable[[], Any]
-        self.set: Callable[[Any], object]
-        by_type = {bool: self._bool, int: self._int, float: self._float, str: self._str}
-        make = self._choice if setting.choices else by_type[setting.type]
-        make(changed)
+        self._control = create_widget(
+            value=setting.default, annotation=setting.type, name=setting.name, options=self._options()
+        )
+        self._control.changed.connect(lambda _: changed())
+        self.widget: QWidget = self._control.native
         self.widget.setToolTip(setting.help)
         self.widget.setObjectName(setting.name)
-        self.set(setting.default)
+        if isinstance(self.widget, QDoubleSpinBox):
+            self._refine(self.widget)
+        elif isinstance(self.widget, QSpinBox) and setting.min == setting.default == 0:
+            self.widget.setSpecialValueText("automatic")
+        elif isinstance(self.widget, QLineEdit):
+            self.widget.setPlaceholderText("none")
 
-    def _choice(self, changed: Callable[[], object]) -> None:
-        box = QComboBox()
-        for choice in self.setting.choices:
-            box.addItem(choice.replace("_", " "), choice)
-        box.currentIndexChanged.connect(lambda _: changed())
-        self.widget, self.get = box, box.currentData
-        self.set = lambda value: box.setCurrentIndex(box.findData(value))
+    def get(self) -> Any:
+        """Return the value."""
+        value = self._control.value
+        return value.strip() if isinstance(value, str) else value
 
-    def _bool(self, changed: Callable[[], object]) -> None:
-        box = QCheckBox()
-        box.toggled.connect(lambda _: changed())
-        self.widget, self.get, self.set = box, box.isChecked, box.setChecked
+    def set(self, value: Any) -> None:
+        """Show a value."""
+        self._control.value = value
 
-    def _int(self, changed: Callable[[], object]) -> None:
-        box = QSpinBox()
-        low, high = self._range()
-        box.setRange(int(low), int(high))
-        box.setSingleStep(int(self.setting.step or 1))
-        if low == 0 and self.setting.default == 0:
-            box.setSpecialValueText("automatic")
-        box.valueChanged.connect(lambda _: changed())
-        self.widget, self.get, self.set = box, box.value, box.setValue
+    def _options(self) -> dict[str, Any]:
+        setting = self.setting
+        if setting.choices:
+            return {"choices": [(choice.replace("_", " "), choice) for choice in setting.choices]}
+        if setting.type in (bool, str):
+            return {}
+        low = -_UNBOUNDED if setting.min is None else setting.min
+        high = _UNBOUNDED if setting.max is None else setting.max
+        return {"min": low, "max": high, "step": setting.step}
 
-    def _float(self, changed: Callable[[], object]) -> None:
-        box = FloatBox()
-        low, high = self._range()
-        # A spin box rounds to its decimals: they must resolve the smallest number that the setting knows.
-        finest = min(abs(v) for v in (low, self.setting.default, self.setting.step) if v)
-        box.setDecimals(max(2, ceil(-log10(finest)) + 2))
-        box.setRange(low, high)
-        box.setSingleStep(self.setting.step or 0.1)
+    def _refine(self, box: QDoubleSpinBox) -> None:
+        """Give a box the decimals for the smallest number that the setting knows; it would round it to zero."""
+        finest = min(abs(v) for v in (self.setting.min, self.setting.default, self.setting.step) if v)
+        box.setDecimals(max(2, ceil(-log10(finest))))
         box.setStepType(QDoubleSpinBox.StepType.AdaptiveDecimalStepType)
-        box.valueChanged.connect(lambda _: changed())
-        self.widget, self.get, self.set = box, box.value, box.setValue
-
-    def _str(self, changed: Callable[[], object]) -> None:
-        line = QLineEdit()
-        line.setPlaceholderText("none")
-        line.textChanged.connect(lambda _: changed())
-        self.widget, self.get = line, lambda: line.text().strip()
-        self.set = line.setText
-
-    def _range(self) -> tuple[float, float]:
-        low, high = self.setting.min, self.setting.max
-        return (-_UNBOUNDED if low is None else low), (_UNBOUNDED if high is None else high)
+        box.setMinimum(self.setting.min if self.setting.min is not None else -_UNBOUNDED)
+        self.set(self.setting.default)
 
 
 class SettingsForm(QWidget):
