@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from napari_ssdenoise.volume import Volume
 
 SECONDS = 120.0
-# Settings of Noise2Void.
-ALGORITHM: dict[str, Any] = {}
+# Settings of Noise2Void: a narrow network and many hidden pixels get furthest in two minutes of two processor cores.
+ALGORITHM: dict[str, Any] = {"width": 16, "masked_percent": 1.0, "learning_rate": 2e-3}
 
 
 @click.command(name="demo")
