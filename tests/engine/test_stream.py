@@ -134,8 +134,9 @@ def test_memory_amounts(text: str | int, expected: int) -> None:
 
 
 def test_impossible_memory_is_refused(model: TrainedModel) -> None:
-    with pytest.raises(ValueError, match="amount of memory"):
-        model.predict(stack(), memory="lots")
+    for text in ("lots", "1..5 GB", "", "-1 GB"):
+        with pytest.raises(ValueError, match="amount of memory"):
+            model.predict(stack(), memory=text)
     with pytest.raises(MemoryError, match="memory allows"):
         model.predict(stack(), memory="1 kB")
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SECONDS = 120.0
 # Settings of Noise2Void: a narrow network and many hidden pixels get furthest in two minutes of two processor cores.
-ALGORITHM: dict[str, Any] = {"width": 16, "masked_percent": 1.0, "learning_rate": 2e-3}
+ALGORITHM: dict[str, Any] = {"width": 16, "learning_rate": 2e-3}
 
 
 @click.command(name="demo")

@@ -204,7 +204,7 @@ def parse_memory(memory: str | int) -> int:
     """
     if isinstance(memory, int):
         return memory
-    found = re.fullmatch(r"\s*([\d.]+)\s*([kMGT]?)(i?)B?\s*", memory, re.IGNORECASE)
+    found = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([kMGT]?)(i?)B?\s*", memory, re.IGNORECASE)
     if not found:
         raise ValueError(f"memory={memory!r} is not an amount of memory. Write it as '4 GB' or '500 MB'.")
     base = 1024 if found[3] else 1000
