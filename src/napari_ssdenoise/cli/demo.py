@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari_ssdenoise.volume import Volume
 
 SECONDS = 120.0
-# Settings of Noise2Void: a narrow network and many hidden pixels get furthest in two minutes of two processor cores.
+# Settings of Noise2Void: a narrow network at a high rate gets furthest in two minutes of two processor cores.
 ALGORITHM: dict[str, Any] = {"width": 16, "learning_rate": 2e-3}
 
 
