@@ -113,5 +113,15 @@ def test_a_foreign_file_or_archive_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path.parent.parent / "evil.txt").exists()
 
 
+def test_a_damaged_archive_is_refused(model: TrainedModel, tmp_path: Path) -> None:
+    path = model.save(tmp_path / "a.zip")
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 40] = bytes(40)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="damaged"):
+        TrainedModel.load(path)
+
+
 def test_arrays_get_the_axes_of_training(model: TrainedModel, noisy: Volume) -> None:
     np.testing.assert_array_equal(model.predict(np.asarray(noisy)), model.predict(noisy))

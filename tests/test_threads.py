@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-
-import pytest
+from typing import TYPE_CHECKING
 
 from napari_ssdenoise._threads import share_processor
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def test_threads_sleep(monkeypatch: pytest.MonkeyPatch) -> None:

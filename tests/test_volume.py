@@ -103,3 +103,9 @@ def test_volumes_and_readers_import_no_torch_and_no_format_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_other_axes_drop_what_belonged_to_the_old_ones() -> None:
+    volume = Volume(np.zeros((2, 8, 8)), "CYX", scale=(1, 0.5, 0.5), channel_names=("nuclei", "actin"))
+    stack = open_volume(volume, axes="ZYX")
+    assert (stack.axes, stack.scale, stack.channel_names) == ("ZYX", (1, 0.5, 0.5), ())

@@ -139,6 +139,23 @@ def require_intensities(volume: Volume) -> None:
         raise ValueError(f"{label} has dtype {volume.dtype}, which is not numeric. Choose an image of intensities.")
 
 
+def renamed(volume: Volume, axes: str) -> Volume:
+    """Give a volume other axes; sizes and units stay with the dimensions that keep their letter."""
+    named = parse_axes(axes, volume.shape)
+    if named == volume.axes:
+        return volume
+    same = [a == b for a, b in zip(named, volume.axes, strict=True)]
+    keeps_channels = "C" in named and "C" in volume.axes and named.index("C") == volume.axes.index("C")
+    return replace(
+        volume,
+        axes=named,
+        scale=tuple(s if keep else 1.0 for s, keep in zip(volume.scale, same, strict=True)),
+        units=tuple(u if keep else None for u, keep in zip(volume.units, same, strict=True)),
+        translate=tuple(t if keep else 0.0 for t, keep in zip(volume.translate, same, strict=True)),
+        channel_names=volume.channel_names if keeps_channels else (),
+    )
+
+
 def open_volume(
     source: Volume | ArrayLike | str | PathLike[str],
     *,
@@ -174,8 +191,8 @@ def open_volume(
         from napari_ssdenoise.io import read_volume
 
         volume = read_volume(Path(source), axes=axes)
-    if axes and axes.upper() != volume.axes:
-        volume = replace(volume, axes=axes)
+    if axes:
+        volume = renamed(volume, axes)
     changes: dict[str, Any] = {}
     if scale is not None:
         changes["scale"] = scale

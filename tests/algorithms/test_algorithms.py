@@ -137,11 +137,15 @@ def test_other_packages_add_algorithms(monkeypatch: pytest.MonkeyPatch) -> None:
     class Mine(Noise2Void):
         pass
 
-    entry = SimpleNamespace(name="mine", load=lambda: Mine)
-    monkeypatch.setattr(algorithms, "entry_points", lambda group: [entry])
+    def broken() -> None:
+        raise ImportError("a dependency is missing")
+
+    entries = [SimpleNamespace(name="broken", load=broken), SimpleNamespace(name="mine", load=lambda: Mine)]
+    monkeypatch.setattr(algorithms, "entry_points", lambda group: entries)
     algorithms.list_algorithms.cache_clear()
     try:
         assert list_algorithms()["mine"] is Mine
+        assert "broken" not in list_algorithms()
         assert isinstance(get_algorithm("mine"), Mine)
     finally:
         algorithms.list_algorithms.cache_clear()

@@ -204,11 +204,14 @@ def test_a_real_ctrl_c(tmp_path, model, rng):
     ]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, **pipes)
+    said = ""
     for line in process.stderr:
+        said += line
         if line.startswith("denoising: "):
             break
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
+    err = said + err
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert "The same command goes on from there" in err

@@ -150,3 +150,19 @@ def test_a_volume_that_differs_only_at_its_end_is_another_task(model: TrainedMod
     data[2, -8:, -8:] += 100
     progress = list(model.predict_into(first.like(data), out, tile=(32, 32)))
     assert progress[0].done == 1
+
+
+def test_another_scale_is_another_task(model: TrainedModel, tmp_path: Path) -> None:
+    out = tmp_path / "out.tif"
+    run = model.predict_into(stack(), out, tile=(32, 32))
+    next(run)
+    run.close()
+    list(model.predict_into(open_volume(stack(), scale=(4, 1, 1)), out, tile=(32, 32)))
+    assert open_volume(out).scale == (4, 1, 1)
+
+
+def test_channels_are_written_in_their_own_chunks(tmp_path: Path) -> None:
+    volume = Volume(np.random.default_rng(0).poisson(400, (2, 64, 64)).astype(np.uint16), "CYX")
+    apart = train(volume, "n2v", steps=1, width=4, patch=16)
+    list(apart.predict_into(volume, tmp_path / "apart.ome.zarr"))
+    assert open_volume(tmp_path / "apart.ome.zarr").chunks[0] == 1

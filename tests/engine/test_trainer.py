@@ -136,6 +136,21 @@ def test_pool_blocks_are_whole_chunks_around_the_patch() -> None:
     assert block_shape((40, 50), (40, 50), (16, 16), 4) == (40, 50)
 
 
+def test_a_large_array_without_chunks_is_read_in_parts() -> None:
+    shape = (400, 4096, 4096)
+    size = block_shape(shape, shape, (16, 64, 64), 4)
+    assert math.prod(size) * 4 <= 16 << 20
+    assert all(s >= 2 * p for s, p in zip(size, (16, 64, 64), strict=True))
+
+
+def test_rgb_in_several_channels_keeps_each_colours_own_scale() -> None:
+    image = np.stack([np.stack([noise(32, 32) * 10.0**k for k in (0, 1, 2)], -1), np.stack([noise(32, 32)] * 3, -1)])
+    trainer = Trainer(tiny(), Volume(image, "CYXS"), steps=1)
+    for scene in trainer.sampler.scenes:
+        patch = scene.read((slice(None), slice(None)), trainer.normalization)
+        np.testing.assert_allclose(patch.std((0, 2, 3)), 1, rtol=1e-3)
+
+
 def test_every_voxel_is_drawn_and_symmetries_are_used() -> None:
     image = np.arange(24 * 20, dtype=np.float32).reshape(24, 20)
     trainer = Trainer(tiny(batch=64), image, steps=1)
@@ -251,6 +266,8 @@ def test_bad_arguments() -> None:
     image = noise(32, 32)
     with pytest.raises(ValueError, match="positive"):
         Trainer(tiny(), image, steps=0)
+    with pytest.raises(ValueError, match="finite"):
+        Trainer(tiny(), image, seconds=math.inf)
     with pytest.raises(ValueError, match="unknown algorithm"):
         Trainer("n3v", image)
     with pytest.raises(ValueError, match="not available"):
@@ -277,6 +294,8 @@ def test_patch_choice() -> None:
     assert choose_patch("YX", [(512, 50)], (4, 4)) == (64, 48)
     assert choose_patch("ZYX", [(10, 512, 512)], (1, 4, 4)) == (10, 64, 64)
     assert choose_patch("YX", [(512, 512)], (4, 4), 98) == (96, 96)
+    assert choose_patch("ZYX", [(64, 512, 512)], (32, 32, 32)) == (32, 64, 64)
+    assert choose_patch("YX", [(512, 512)], (4, 4), 2) == (4, 4)
 
 
 @pytest.mark.parametrize("pairs", ["target", "frames", "channels"])

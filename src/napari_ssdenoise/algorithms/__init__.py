@@ -6,6 +6,7 @@ value the class.
 
 from __future__ import annotations
 
+import logging
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
@@ -16,6 +17,8 @@ from napari_ssdenoise.algorithms.noise2void import Noise2Void
 
 __all__ = ["Algorithm", "Noise2Noise", "Noise2Void", "Setting", "get_algorithm", "list_algorithms", "settings"]
 
+logger = logging.getLogger(__name__)
+
 BUILT_IN: tuple[type[Algorithm], ...] = (Noise2Void, Noise2Noise)
 
 
@@ -24,7 +27,10 @@ def list_algorithms() -> dict[str, type[Algorithm]]:
     """Return every algorithm by its key: our own, then those of other installed packages."""
     found = {algorithm.key: algorithm for algorithm in BUILT_IN}
     for entry in entry_points(group="napari_ssdenoise.algorithms"):
-        found.setdefault(entry.name, entry.load())
+        try:
+            found.setdefault(entry.name, entry.load())
+        except Exception:  # another package's mistake must not take ours along
+            logger.warning("the algorithm %s of another package cannot be loaded", entry.name, exc_info=True)
     return found
 
 

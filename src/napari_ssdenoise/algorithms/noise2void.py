@@ -41,7 +41,7 @@ class Noise2Void(UNetAlgorithm):
         float,
         {"min": 0.05, "max": 10.0, "step": 0.05, "label": "Masked pixels (%)", "advanced": True},
         "Share of the pixels hidden in each patch.",
-    ] = 1.0  # the paper's 0.2 learns as much from a step at a fifth of the signal: see benchmarks/README.md
+    ] = 1.0  # five times the paper's: more to learn from in every step, see benchmarks/README.md
     radius: Annotated[
         int,
         {"min": 1, "max": 15, "step": 1, "label": "Replacement radius", "advanced": True},

@@ -136,7 +136,7 @@ def run_training(trainer: Trainer, checkpoint: Path, reporter: Reporter) -> dict
         reporter.say(f"resuming the training at step {trainer.step} (from {checkpoint})")
     elif checkpoint.exists():
         reporter.say(f"{checkpoint} is of another training or damaged: starting from the beginning.")
-    reporter.say(f"training {trainer.algorithm.title} on {describe_device(trainer.device)}")
+    reporter.say(f"training {trainer.algorithm.title} on {describe_device(trainer.device, trainer.dtype)}")
     try:
         first = _steps(trainer, checkpoint, reporter)
     except ArithmeticError:

@@ -90,7 +90,7 @@ def command(
     plan = TrainingPlan.from_flags(context, flags)
     check_usage(context, flags, inputs, has_model=model is not None, has_reference=reference is not None)
     out = Path(output)
-    if output.endswith(("/", "\\")):
+    if output.endswith(("/", "\\")) and not known_suffix(out):
         check_folder(out)
     jobs = plan_jobs(inputs, out)
     if len(inputs) > 1:

@@ -37,9 +37,9 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def describe_device(device: torch.device) -> str:
-    """Name a device for people, e.g. ``"CPU, 2 threads, bfloat16"``."""
-    precision = "bfloat16" if choose_precision(device) is torch.bfloat16 else "float32"
+def describe_device(device: torch.device, dtype: torch.dtype | None = None) -> str:
+    """Name a device, and the precision used there, for people, e.g. ``"CPU, 2 threads, bfloat16"``."""
+    precision = str(dtype or choose_precision(device)).removeprefix("torch.")
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, {precision}"
     if device.type == "mps":

@@ -97,6 +97,7 @@ class PatchSampler:
         self._weights = np.array([s.voxels for s in scenes], float) / sum(s.voxels for s in scenes)
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="ssdenoise-read")
         self._blocks: dict[_Block, Future[NDArray[np.float32]]] = {}
+        self._picked: dict[tuple[int, int], _Block] = {}
 
     def draw(self, step: int) -> Batch:
         """Return the batch of a step (on the CPU)."""
@@ -124,7 +125,11 @@ class PatchSampler:
         # The pool grows from two blocks, so that the first step need not wait for all of them.
         stagger = BLOCK_LIFE // POOL_BLOCKS
         size = min(POOL_BLOCKS, 2 + step // 2)
-        return [self._pick(slot, (step + slot * stagger) // BLOCK_LIFE) for slot in range(size)]
+        keys = [(slot, (step + slot * stagger) // BLOCK_LIFE) for slot in range(size)]
+        for key in keys:
+            if key not in self._picked:
+                self._picked[key] = self._pick(*key)
+        return [self._picked[key] for key in keys]
 
     def _pick(self, slot: int, generation: int) -> _Block:
         rng = np.random.default_rng([self.seed, 2, slot, generation])
@@ -166,7 +171,7 @@ def choose_patch(
     patch = []
     for axis, limit, grid in zip(spatial, thinnest, stride, strict=True):
         wanted = (size or 64) if axis in "YX" else 16
-        fitting = min(wanted, limit) // grid * grid
+        fitting = min(max(wanted, grid, 4), limit) // grid * grid
         if fitting < max(grid, 4):
             raise ValueError(
                 f"the image has only {limit} pixels along {axis}, too few to learn from. Choose a larger image, "
@@ -185,6 +190,8 @@ def block_shape(
     shape: Sequence[int], chunks: Sequence[int], patch: Sequence[int], voxel_bytes: int, limit: int = BLOCK_BYTES
 ) -> tuple[int, ...]:
     """Choose blocks of whole chunks, at least twice the patch where the image allows, within about ``limit`` bytes."""
+    if all(c >= n for c, n in zip(chunks, shape, strict=True)):
+        chunks = [1] * len(shape)  # memory maps and arrays have none: any part can be read
     size = [min(n, ceil(2 * p / c) * c) for n, c, p in zip(shape, chunks, patch, strict=True)]
     while True:
         # Grow the axis that is shortest against its patch, as long as the block stays small.
@@ -192,7 +199,7 @@ def block_shape(
         if not open_axes:
             return tuple(size)
         axis = min(open_axes, key=lambda d: size[d] / patch[d])
-        grown = min(shape[axis], size[axis] + chunks[axis])
+        grown = min(shape[axis], size[axis] + ceil(patch[axis] / chunks[axis]) * chunks[axis])
         if int(np.prod(size)) // size[axis] * grown * voxel_bytes > limit:
             return tuple(size)
         size[axis] = grown

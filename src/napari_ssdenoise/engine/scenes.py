@@ -37,8 +37,8 @@ class View:
 
     @property
     def channel(self) -> int:
-        """Index along axis C where channels are independent images, else 0."""
-        return self.index[self.layout.batch.index("C")] if "C" in self.layout.batch else 0
+        """Index of this image's first channel among all that are normalised: along C where channels are images."""
+        return self.channels * self.index[self.layout.batch.index("C")] if "C" in self.layout.batch else 0
 
     def read(self, region: Sequence[slice]) -> NDArray[Any]:
         """Read ``(channels, *region)`` and refuse values that no network can take.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 PENDING_WRITES = 2
 # Integers are kept where a rounding error (0.29) is small against the structure: see `choose_dtype`.
 MIN_STD_FOR_INTEGERS = 16.0
-OUTPUT_CHUNK = {"Y": 256, "X": 256, "Z": 16, "T": 1}
+OUTPUT_CHUNK = {"Y": 256, "X": 256, "Z": 16, "T": 1, "C": 1}
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,9 @@ def stream(
     task = _fingerprint(model, volume, plan, output, kind, predictor)
     ledger = Ledger(path.with_name(f".{path.name}.ledger"), task)
     known = resume and ledger.load()
+    if not known:
+        # Before the new partial file: a ledger must never speak of another one.
+        ledger.path.unlink(missing_ok=True)
     writer = create_writer(path, volume, dtype=kind, resume=known, overwrite=overwrite, chunks=chunks)
     if not (known and writer.resumed and writer.resumable):
         ledger.start()
@@ -166,7 +169,8 @@ def _plan_output(
     """Choose tiles of whole output chunks; where memory is too small for the usual chunks, smaller ones."""
     refused = MemoryError()
     for shrink in (1, 2, 4, 8):
-        wanted = {axis: max(1, size // shrink) if axis in "YX" else size for axis, size in OUTPUT_CHUNK.items()}
+        wanted = {axis: size // shrink if axis in "YX" else size for axis, size in OUTPUT_CHUNK.items()}
+        wanted.pop(layout.channel, None)  # a tile holds all channels of a joint network
         chunks = tuple(min(n, wanted.get(axis, n)) for axis, n in volume.sizes.items())
         grain = layout.sizes(layout.spatial, chunks)
         try:
@@ -259,6 +263,7 @@ def _fingerprint(
         digest.update(value.numpy().tobytes())
     for part in _spot_checks(volume):
         digest.update(np.ascontiguousarray(volume[part]).tobytes())
+    place = [volume.scale, volume.units, volume.translate, volume.channel_names]
     facts = [
         str(volume.source),
         volume.axes,
@@ -269,7 +274,7 @@ def _fingerprint(
         str(dtype),
         str(predictor.dtype),
     ]
-    digest.update(json.dumps([*facts, predictor.augmented]).encode())
+    digest.update(json.dumps([*facts, *place, predictor.augmented]).encode())
     return digest.hexdigest()
 
 

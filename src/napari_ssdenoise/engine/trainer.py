@@ -112,8 +112,8 @@ class Trainer(Iterator[TrainStep]):
         self.algorithm = get_algorithm(algorithm)
         self.volumes = _open_all(volumes)
         targets = [] if target is None else _open_all(target)
-        if (steps is not None and steps < 1) or (seconds is not None and not seconds > 0):
-            raise ValueError(f"steps={steps} and seconds={seconds} must be positive.")
+        if (steps is not None and steps < 1) or (seconds is not None and not 0 < seconds < math.inf):
+            raise ValueError(f"steps={steps} and seconds={seconds} must be positive and finite.")
         self.steps = DEFAULT_STEPS if steps is None and seconds is None else steps
         self.budget_seconds = seconds
         self.device = choose_device(device)
@@ -183,17 +183,14 @@ class Trainer(Iterator[TrainStep]):
         for group in self._optimizer.param_groups:
             group["lr"] = self.algorithm.learning_rate * annealing(self.fraction, self.step)
         loss = self._backward(batch)
+        if self.device.type == "cpu" or self.step % 16 == 0:  # on a GPU, reading the loss waits for it
+            self._read_loss(loss)
         self._optimizer.step()
         self._average()
-        if self.device.type == "cpu" or self.step % 16 == 0:  # on a GPU, reading the loss waits for it
-            self._loss = float(loss)
-            if not math.isfinite(self._loss):
-                raise ArithmeticError(
-                    f"training diverged at step {self.step}: the loss is {self._loss}. Lower the learning rate "
-                    f"(now {self.algorithm.learning_rate:g}), or use precision='float32'."
-                )
         self.step += 1
         self.seconds += time.perf_counter() - started
+        if self.fraction >= 1:
+            self._read_loss(loss)
         self.history.append((self.step, self.seconds, self._loss))
         return self._report()
 
@@ -236,6 +233,14 @@ class Trainer(Iterator[TrainStep]):
         self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": state})
         self.step, self.seconds = int(checkpoint["step"]), float(checkpoint["seconds"])
         self.history = [tuple(entry) for entry in checkpoint["history"]]
+
+    def _read_loss(self, loss: Tensor) -> None:
+        self._loss = float(loss)
+        if not math.isfinite(self._loss):
+            raise ArithmeticError(
+                f"training diverged at step {self.step}: the loss is {self._loss}. Lower the learning rate "
+                f"(now {self.algorithm.learning_rate:g}), or use precision='float32'."
+            )
 
     def _draw(self) -> Batch:
         """Return this step's batch, and have the next one prepared meanwhile."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from napari_ssdenoise.axes import parse_axes
 from napari_ssdenoise.io._writer import Writer, check_output, is_zarr, native
+from napari_ssdenoise.volume import renamed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +47,7 @@ def read_volume(path: Path, axes: str | None = None) -> Volume:
     """
     path = Path(path)
     volume = _read(path, axes)
-    return volume if axes is None else _rename(volume, axes)
+    return volume if axes is None else renamed(volume, axes)
 
 
 def _read(path: Path, axes: str | None) -> Volume:
@@ -90,23 +90,6 @@ def _not_found(path: Path) -> str:
             inside = ", ".join(find_images(parent)) or "no image"
             return f"there is no {path.relative_to(parent).as_posix()!r} in {parent}, which holds: {inside}."
     return f"there is no file {path}. Check the name and the folder."
-
-
-def _rename(volume: Volume, axes: str) -> Volume:
-    """Give a volume other axes; sizes and units stay with the dimensions that keep their letter."""
-    named = parse_axes(axes, volume.shape)
-    if named == volume.axes:
-        return volume
-    same = [a == b for a, b in zip(named, volume.axes, strict=True)]
-    keeps_channels = "C" in named and "C" in volume.axes and named.index("C") == volume.axes.index("C")
-    return replace(
-        volume,
-        axes=named,
-        scale=tuple(s if keep else 1.0 for s, keep in zip(volume.scale, same, strict=True)),
-        units=tuple(u if keep else None for u, keep in zip(volume.units, same, strict=True)),
-        translate=tuple(t if keep else 0.0 for t, keep in zip(volume.translate, same, strict=True)),
-        channel_names=volume.channel_names if keeps_channels else (),
-    )
 
 
 def create_writer(

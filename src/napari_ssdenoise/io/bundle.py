@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_ssdenoise.io._writer import publish
 from napari_ssdenoise.model import Geometry, TrainedModel
 from napari_ssdenoise.normalize import Normalization
 
@@ -46,9 +48,7 @@ def save_model(model: TrainedModel, path: Path, *, overwrite: bool) -> Path:
                 for name in (DESCRIPTION, WEIGHTS):
                     archive.write(made / name, name)
             made = packed
-        if path.exists():
-            path.rename(Path(scratch) / "replaced")
-        made.rename(path)
+        publish(made, path, overwrite=overwrite)
     return path
 
 
@@ -64,7 +64,7 @@ def load_model(path: Path) -> TrainedModel:
             with zipfile.ZipFile(path) as archive:
                 text, weights = archive.read(DESCRIPTION).decode("utf8"), archive.read(WEIGHTS)
         description = json.loads(text)
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{path} is not a saved model, or it is damaged: {DESCRIPTION} or {WEIGHTS} cannot be read ({error})."
         ) from error

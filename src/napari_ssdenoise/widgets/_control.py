@@ -222,6 +222,8 @@ class ApplyControl(Control):
         super().take(report)
         if isinstance(report, Filling) and self.result is not None:
             if report.levels:
+                if self.result.layer is None:  # an earlier run had done all but the end
+                    self._add(report.levels[0], report.limits)
                 self.result.finish(report.levels, report.limits)
             else:
                 self._add(report.data, report.limits)

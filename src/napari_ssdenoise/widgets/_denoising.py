@@ -66,7 +66,7 @@ class ArrayDenoising:
 
         layout = self.model.geometry.layout(self.volume)
         predictor = interruptible(self.model, stop).predictor(device=self.device, augment=self.augment)
-        yield Stage("Denoising…", describe_device(predictor.device))
+        yield Stage("Denoising…", describe_device(predictor.device, predictor.dtype))
         plan = plan_volume(predictor, self.volume, layout, tile=None, memory=APPLY_MEMORY)
         work = [(index, tile) for index in layout.indices(self.volume.shape) for tile in plan]
         work.sort(key=lambda item: not self._in_view(layout.key(item[0], item[1].target)))
@@ -92,12 +92,15 @@ class Sampled:
 
     def __init__(self) -> None:
         self._values: list[NDArray[Any]] = []
+        self._share = 1  # every how many-th of the values of a block to keep
         self._looked = -LIMITS_INTERVAL
 
     def add(self, block: NDArray[Any], last: bool = False) -> Limits | None:
         """Look at a block; return limits now and then, and for the last block."""
         values = block.reshape(-1)
-        self._values.append(values[:: max(1, values.size // SAMPLED_VALUES)].copy())
+        self._values.append(values[:: self._share * max(1, values.size // SAMPLED_VALUES)].copy())
+        if sum(kept.size for kept in self._values) > 50 * SAMPLED_VALUES:
+            self._values, self._share = [np.concatenate(self._values)[::2].copy()], 2 * self._share
         now = time.perf_counter()
         if not last and now - self._looked < LIMITS_INTERVAL:
             return None

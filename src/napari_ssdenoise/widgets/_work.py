@@ -134,20 +134,20 @@ class Training:
         )
         try:
             interrupt_between_layers(trainer.network, stop)
-            yield Stage("First step…", describe_device(trainer.device))
-            yield from self._steps(trainer)
+            yield Stage("First step…", describe_device(trainer.device, trainer.dtype))
+            yield from self._steps(trainer, stop)
         finally:
             trainer.close()
             if trainer.step:
                 self.model = trainer.model
 
-    def _steps(self, trainer: Trainer) -> Generator[Any, None, None]:
+    def _steps(self, trainer: Trainer, stop: Event) -> Generator[Any, None, None]:
         previewer = Previewer(self.volume, self.window, str(trainer.device))
         for step in trainer:
             yield step
             if previewer.due():
-                yield from previewer.show(trainer.model)
-        yield from previewer.show(trainer.model)
+                yield from previewer.show(interruptible(trainer.model, stop))
+        yield from previewer.show(interruptible(trainer.model, stop))
 
 
 class Previewer:
