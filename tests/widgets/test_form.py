@@ -59,3 +59,8 @@ def test_a_change_is_told_and_advanced_rows_go_with_the_form(make_form, qtbot):
         form.fields["n2v2"].set(True)
     form.clear()
     qtbot.waitUntil(lambda: not folded.findChildren(QWidget))
+
+
+def test_a_check_box_does_not_repeat_its_label(make_form):
+    form, _ = make_form("n2v")
+    assert form.fields["n2v2"].widget.text() == ""

@@ -85,12 +85,12 @@ class Algorithm(ABC):
 
     patch: Annotated[
         int,
-        {"min": 0, "max": 512, "step": 8, "label": "Patch size", "advanced": True},
+        {"min": 0, "max": 512, "step": 8, "label": "Patch size (0: automatic)", "advanced": True},
         "Side, in pixels, of the training patches along Y and X; 0 chooses one.",
     ] = 0
     batch: Annotated[
         int,
-        {"min": 0, "max": 1024, "step": 1, "label": "Batch size", "advanced": True},
+        {"min": 0, "max": 1024, "step": 1, "label": "Batch size (0: automatic)", "advanced": True},
         "Patches per training step; 0 chooses.",
     ] = 0
     learning_rate: Annotated[

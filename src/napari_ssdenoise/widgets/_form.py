@@ -10,6 +10,7 @@ from magicgui.widgets import create_widget
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal
 from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import (
+    QAbstractSpinBox,
     QComboBox,
     QDoubleSpinBox,
     QFormLayout,
@@ -18,7 +19,6 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QScrollArea,
     QSizePolicy,
-    QSpinBox,
     QWidget,
 )
 from superqt import QCollapsible
@@ -50,8 +50,6 @@ class Field:
         self.widget.setObjectName(setting.name)
         if isinstance(self.widget, QDoubleSpinBox):
             self._refine(self.widget)
-        elif isinstance(self.widget, QSpinBox) and setting.min == setting.default == 0:
-            self.widget.setSpecialValueText("automatic")
         elif isinstance(self.widget, QLineEdit):
             self.widget.setPlaceholderText("none")
 
@@ -68,7 +66,9 @@ class Field:
         setting = self.setting
         if setting.choices:
             return {"choices": [(choice.replace("_", " "), choice) for choice in setting.choices]}
-        if setting.type in (bool, str):
+        if setting.type is bool:
+            return {"text": ""}  # the row has a label
+        if setting.type is str:
             return {}
         low = -_UNBOUNDED if setting.min is None else setting.min
         high = _UNBOUNDED if setting.max is None else setting.max
@@ -142,7 +142,7 @@ def add_row(layout: QFormLayout, text: str, widget: QWidget) -> QLabel:
     label.setFixedWidth(LABEL_WIDTH)
     label.setToolTip(widget.toolTip())
     label.setBuddy(widget)
-    if isinstance(widget, (QComboBox, QLineEdit, QSpinBox, QDoubleSpinBox)):
+    if isinstance(widget, (QComboBox, QLineEdit, QAbstractSpinBox)):
         # Long names of layers must not widen the dock.
         widget.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         widget.setMinimumWidth(80)
