@@ -11,6 +11,7 @@ from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal
 from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
+    QCheckBox,
     QComboBox,
     QDoubleSpinBox,
     QFormLayout,
@@ -52,6 +53,8 @@ class Field:
             self._refine(self.widget)
         elif isinstance(self.widget, QLineEdit):
             self.widget.setPlaceholderText("none")
+        elif isinstance(self.widget, QCheckBox):
+            self.widget.setText("")  # the row has a label
 
     def get(self) -> Any:
         """Return the value."""
@@ -66,9 +69,7 @@ class Field:
         setting = self.setting
         if setting.choices:
             return {"choices": [(choice.replace("_", " "), choice) for choice in setting.choices]}
-        if setting.type is bool:
-            return {"text": ""}  # the row has a label
-        if setting.type is str:
+        if setting.type in (bool, str):
             return {}
         low = -_UNBOUNDED if setting.min is None else setting.min
         high = _UNBOUNDED if setting.max is None else setting.max
