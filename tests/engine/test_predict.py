@@ -30,11 +30,12 @@ def random_model(
         torch.manual_seed(0)
         network = geometry.build(algorithm).eval()
         for module in network.modules():
+            if isinstance(module, (nn.Conv2d, nn.Conv3d)):
+                module.weight.data *= 6**0.5  # He's gain: torch's default lets the signal die away
             if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm3d)):
                 module.running_mean.normal_(0, 0.3)
                 module.running_var.uniform_(0.5, 1.5)
                 module.bias.data.normal_(0.2, 0.3)
-        network.head.weight.data *= 10  # an output with contrast, so that a seam would show
     return TrainedModel(algorithm, network, geometry, Normalization((100.0,) * channels, (20.0,) * channels))
 
 

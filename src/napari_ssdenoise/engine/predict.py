@@ -130,7 +130,7 @@ class Predictor:
         for d, (n, grid) in enumerate(zip(shape, self.stride, strict=True)):
             half = -(-n // 2 // grid) * grid
             if half < n:
-                plan = TilePlan(shape, (*shape[:d], half, *shape[d + 1 :]), self.halo, self.stride)
+                plan = TilePlan(shape, (*shape[:d], half, *shape[d + 1 :]), self.halo, self.stride, margin=0)
                 best = plan if best is None or plan.largest_input < best.largest_input else best
         return best if best and best.largest_input < 0.9 * math.prod(shape) else None
 
@@ -196,7 +196,7 @@ def predict_tiles(
         index, tile = item
         view = View(volume, layout, index)
         block = view.read(tile.source)
-        return index, tile, view.channel, np.pad(block, ((0, 0), *((0, p) for p in tile.padding)), mode="symmetric")
+        return index, tile, view.channel, np.pad(block, ((0, 0), *tile.padding), mode="symmetric")
 
     for index, tile, channel, block in ahead(read, work, READ_AHEAD):
         images = predictor(block, channel)

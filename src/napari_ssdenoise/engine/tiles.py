@@ -1,7 +1,8 @@
 """Cut images into tiles that a network computes one by one, without seams.
 
 A tile's input is its output plus the network's exact reach on every side, and starts on the network's stride grid, so
-that every layer sees what it would see in the whole image. Geometry only: nothing is read here.
+that every layer sees what it would see in the whole image. At the image's border the input is mirrored a few pixels
+further. Geometry only: nothing is read here.
 """
 
 from __future__ import annotations
@@ -14,6 +15,12 @@ from math import ceil, prod
 
 import numpy as np
 
+# Networks pad with zeros, which are no image: without some mirrored pixels, the outermost rows get twice the error.
+# Four are enough (0.35 dB on a stack of 48 planes), and more change nothing.
+MARGIN = 4
+
+Axis = tuple[slice, tuple[int, int], slice, slice]
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -24,7 +31,7 @@ class Tile:
     source
         What to read from the image.
     padding
-        Pixels to add behind, per axis, to fill the network's grid at the far border.
+        Pixels to mirror before and behind, per axis, beyond the image's border and to fill the network's grid.
     inner
         Which part of the network's output to keep.
     target
@@ -32,7 +39,7 @@ class Tile:
     """
 
     source: tuple[slice, ...]
-    padding: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
     inner: tuple[slice, ...]
     target: tuple[slice, ...]
 
@@ -51,6 +58,8 @@ class TilePlan:
         Input needed on either side, per axis.
     stride
         The network's grid; tiles are multiples of it unless they span the axis.
+    margin
+        Pixels to mirror beyond the image's border, if the halo needs them.
 
     Raises
     ------
@@ -62,6 +71,7 @@ class TilePlan:
     tile: tuple[int, ...]
     halo: tuple[int, ...]
     stride: tuple[int, ...]
+    margin: int = MARGIN
 
     def __post_init__(self) -> None:
         for size, n, grid in zip(self.tile, self.shape, self.stride, strict=True):
@@ -77,17 +87,17 @@ class TilePlan:
             source, padding, inner, target = zip(*parts, strict=True)
             yield Tile(source, padding, inner, target)
 
-    def _axis(self, d: int) -> Iterator[tuple[slice, int, slice, slice]]:
+    def _axis(self, d: int) -> Iterator[Axis]:
         n = self.shape[d]
         for start in range(0, n, self.tile[d]):
             stop = min(start + self.tile[d], n)
-            yield _tile_axis(start, stop, n, self.halo[d], self.stride[d])
+            yield _tile_axis(start, stop, n, self.halo[d], self.stride[d], self.margin)
 
     @property
     def work(self) -> float:
         """Pixels computed per pixel of output: 1 without halos."""
         computed = prod(
-            sum(source.stop - source.start + padding for source, padding, _, _ in self._axis(d))
+            sum(source.stop - source.start + sum(padding) for source, padding, _, _ in self._axis(d))
             for d in range(len(self.shape))
         )
         return float(computed / prod(self.shape))
@@ -96,23 +106,27 @@ class TilePlan:
     def largest_input(self) -> int:
         """Pixels of the largest input."""
         return prod(
-            max(source.stop - source.start + padding for source, padding, _, _ in self._axis(d))
+            max(source.stop - source.start + sum(padding) for source, padding, _, _ in self._axis(d))
             for d in range(len(self.shape))
         )
 
 
 def single_tile(target: Sequence[slice], shape: Sequence[int], halo: Sequence[int], stride: Sequence[int]) -> Tile:
     """Return the tile that computes just one region of an image, anywhere in it."""
-    axes = zip(target, shape, halo, stride, strict=True)
-    source, padding, inner, place = zip(*(_tile_axis(t.start, t.stop, n, h, g) for t, n, h, g in axes), strict=True)
+    spans = zip(target, shape, halo, stride, strict=True)
+    source, padding, inner, place = zip(
+        *(_tile_axis(t.start, t.stop, n, h, g, MARGIN) for t, n, h, g in spans), strict=True
+    )
     return Tile(source, padding, inner, place)
 
 
-def _tile_axis(start: int, stop: int, n: int, halo: int, grid: int) -> tuple[slice, int, slice, slice]:
-    """Return source, padding, inner and target along one axis; the input lies on the grid, filled up at the end."""
-    low = max(0, start - halo) // grid * grid
-    high = min(ceil((stop + halo) / grid), ceil(n / grid)) * grid
-    return slice(low, min(high, n)), max(0, high - n), slice(start - low, stop - low), slice(start, stop)
+def _tile_axis(start: int, stop: int, n: int, halo: int, grid: int, margin: int) -> Axis:
+    """Return source, padding, inner and target along one axis; the input lies on the grid."""
+    margin = ceil(margin / grid) * grid
+    low = max(-margin, (start - halo) // grid * grid)
+    high = min(ceil((stop + halo) / grid) * grid, ceil(n / grid) * grid + margin)
+    source, padding = slice(max(low, 0), min(high, n)), (max(0, -low), max(0, high - n))
+    return source, padding, slice(start - low, stop - low), slice(start, stop)
 
 
 def choose_tile(
