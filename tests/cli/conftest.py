@@ -105,3 +105,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def model(trained: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "x.model"))
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c_works():
+    """Undo that a background shell makes its programs, and theirs, deaf to Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
