@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
     from napari_ssdenoise.algorithms import Algorithm
     from napari_ssdenoise.engine.device import Precision
+    from napari_ssdenoise.engine.distributed import Scheduler
+    from napari_ssdenoise.engine.job import TileDone
+    from napari_ssdenoise.engine.plan import Plan
     from napari_ssdenoise.engine.predict import Predictor
     from napari_ssdenoise.engine.scenes import View
-    from napari_ssdenoise.engine.stream import TileDone
     from napari_ssdenoise.normalize import Normalization
 
 # Axes shorter than this are not halved by a network.
@@ -194,19 +196,19 @@ class TrainedModel:
         MemoryError
             If not even the smallest tile fits into ``memory``.
         """
-        from napari_ssdenoise.engine.predict import predict_tiles
-        from napari_ssdenoise.engine.stream import plan_volume
+        from napari_ssdenoise.engine.execute import execute
+        from napari_ssdenoise.engine.plan import plan_volume
 
         opened, layout = self._fit(volume)
         names = self._check_outputs(outputs or ("mean",))
         predictor = self.predictor(device=device, precision=precision, augment=augment)
         plan = plan_volume(predictor, opened, layout, tile=tile, memory=memory)
         arrays = {name: np.empty(opened.shape, np.float32) for name in names}
-        work = ((index, part) for index in layout.indices(opened.shape) for part in plan)
-        for done in predict_tiles(predictor, opened, layout, work):
-            key = layout.key(done.index, done.tile.target)
+        results = sum(array.nbytes for array in arrays.values())
+        for piece in execute(predictor, plan, opened, layout, plan.units(layout, opened.shape), results):
+            key = layout.key(piece.index, piece.target)
             for name in names:
-                arrays[name][key] = layout.from_network(done.images[name])
+                arrays[name][key] = layout.from_network(piece.images[name])
         return tuple(arrays[name] for name in names) if outputs else arrays["mean"]
 
     def predict_part(
@@ -231,25 +233,57 @@ class TrainedModel:
         ndarray, float32
             In the region's shape and the volume's units.
         """
-        from napari_ssdenoise.engine.predict import predict_tiles
-        from napari_ssdenoise.engine.tiles import single_tile
+        from napari_ssdenoise.engine.execute import execute
+        from napari_ssdenoise.engine.plan import Plan, Unit
+        from napari_ssdenoise.engine.tiles import TilePlan, single_tile
 
         opened, layout = self._fit(volume)
         predictor = predictor or self.predictor()
         by_axis = dict(zip(opened.axes, region, strict=True))
         halo = [h if context is None else min(h, context) for h in predictor.halo]
         target = [by_axis[axis] for axis in layout.spatial]
-        tile = single_tile(target, layout.spatial_shape(opened.shape), halo, predictor.stride)
+        shape = layout.spatial_shape(opened.shape)
+        tile = single_tile(target, shape, halo, predictor.stride)
         out = np.empty([s.stop - s.start for s in region], np.float32)
         indices = product(*(range(by_axis[axis].start, by_axis[axis].stop) for axis in layout.batch))
         origin = [s.start for s in region]
-        for done in predict_tiles(predictor, opened, layout, ((index, tile) for index in indices)):
-            key = layout.key(done.index, target)
+        plan = Plan.whole(TilePlan(shape, shape, predictor.halo, predictor.stride), layout.spatial)
+        for piece in execute(predictor, plan, opened, layout, (Unit((index,), tile) for index in indices)):
+            key = layout.key(piece.index, target)
             key = tuple(
                 k if k == slice(None) else slice(k.start - o, k.stop - o) for k, o in zip(key, origin, strict=True)
             )
-            out[key] = layout.from_network(done.images["mean"])
+            out[key] = layout.from_network(piece.images["mean"])
         return out
+
+    def plan(
+        self,
+        volume: Any,
+        *,
+        memory: str | int = DEFAULT_MEMORY,
+        tile: Sequence[int] | None = None,
+        precision: Precision = "auto",
+        device: str = "auto",
+        augment: bool = False,
+    ) -> Plan:
+        """Return how `predict_into` would go about a volume: tiles, the share of work in halos, memory.
+
+        Parameters
+        ----------
+        volume, memory, tile, precision, device, augment
+            As for `predict`.
+
+        Raises
+        ------
+        MemoryError
+            If not even the smallest tile fits into ``memory``.
+        """
+        from napari_ssdenoise.engine.stream import choose_dtype, plan_output
+
+        opened, layout = self._fit(volume)
+        predictor = self.predictor(device=device, precision=precision, augment=augment)
+        dtype = choose_dtype(self, opened)
+        return plan_output(predictor, opened, layout, dtype, tile=tile, memory=memory)[0]
 
     def predict_into(
         self,
@@ -265,6 +299,7 @@ class TrainedModel:
         augment: bool = False,
         overwrite: bool = False,
         resume: bool = True,
+        scheduler: str | Scheduler | None = None,
     ) -> Generator[TileDone]:
         """Denoise a volume of any size into a file, tile by tile.
 
@@ -285,6 +320,9 @@ class TrainedModel:
             Replace an existing output.
         resume
             Go on from a stopped run of the same model on the same image.
+        scheduler
+            A `Scheduler`, or the address of one, to compute on a cluster: each worker opens the image and the output
+            (which must be OME-Zarr) by their paths.
         memory, tile, precision, device, augment
             As for `predict`.
 
@@ -300,14 +338,12 @@ class TrainedModel:
         ValueError
             If the volume does not fit the model.
         """
-        from napari_ssdenoise.engine.stream import stream
+        from napari_ssdenoise.engine.stream import prepare, stream
 
         opened, layout = self._fit(volume)
         (name,) = self._check_outputs((output,))
-        predictor = self.predictor(device=device, precision=precision, augment=augment)
-        return stream(
+        task = prepare(
             self,
-            predictor,
             opened,
             layout,
             Path(path),
@@ -315,9 +351,12 @@ class TrainedModel:
             dtype,
             memory=memory,
             tile=tile,
-            overwrite=overwrite,
-            resume=resume,
+            device=device,
+            precision=precision,
+            augment=augment,
+            remote=scheduler is not None,
         )
+        return stream(task, overwrite=overwrite, resume=resume, scheduler=scheduler)
 
     def save(self, path: str | PathLike[str], *, overwrite: bool = True) -> Path:
         """Save as a folder, or as one file if the name ends in .zip: JSON and safetensors."""

@@ -67,18 +67,22 @@ class Normalization:
         """Normalise ``(channels, *spatial)``; `channel` is the first one's index."""
         mean, std = self._columns(block.ndim, len(block), channel)
         # Of wide integers and doubles, float32 would lose the small differences if cut before the subtraction.
-        wide = block.astype(np.result_type(block.dtype, np.float32), copy=False)
-        return np.asarray((wide - mean.astype(wide.dtype)) / std.astype(wide.dtype), np.float32)
+        wide = block.astype(np.result_type(block.dtype, np.float32))
+        wide -= mean.astype(wide.dtype)
+        wide /= std.astype(wide.dtype)
+        return wide.astype(np.float32, copy=False)
 
     def undo(self, block: NDArray[np.float32], channel: int = 0) -> NDArray[np.float32]:
         """Return a normalised block to the input's units, as float32."""
         mean, std = self._columns(block.ndim, len(block), channel)
-        return (block * std + mean).astype(np.float32)
+        restored = block * std.astype(np.float32)
+        restored += mean.astype(np.float32)
+        return restored
 
     def undo_scale(self, block: NDArray[np.float32], channel: int = 0) -> NDArray[np.float32]:
         """Return normalised differences, such as standard deviations, to the input's units."""
         _, std = self._columns(block.ndim, len(block), channel)
-        return (block * std).astype(np.float32)
+        return block * std.astype(np.float32)
 
     def _columns(self, ndim: int, channels: int, first: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         if len(self.mean) == 1:

@@ -112,8 +112,21 @@ class Algorithm(ABC):
         """Return the loss, a scalar, of a batch of normalised patches."""
 
     def predict(self, network: Network, noisy: Tensor) -> dict[str, Tensor]:
-        """Return, for normalised images (B, C, *spatial), one image for each of `outputs`."""
-        return {"mean": network(noisy)}
+        """Return, for normalised images (B, C, *spatial), one image for each of `outputs`.
+
+        Override `read_out` instead where that suffices: only then can a stack flow through the network slab by slab.
+        """
+        return self.read_out(network(noisy).float(), noisy)
+
+    def read_out(self, raw: Tensor, noisy: Tensor) -> dict[str, Tensor]:
+        """Turn a network's output into one image for each of `outputs`, each pixel from its own values alone.
+
+        Parameters
+        ----------
+        raw : (B, channels of the network, *spatial), float32
+        noisy : (B, C, *spatial), float32
+        """
+        return {"mean": raw}
 
     def scenes(self, volumes: Sequence[Volume], layouts: Sequence[Layout], targets: Sequence[Volume]) -> list[Scene]:
         """List the places to draw patches from: here, every image of every volume by itself."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari_ssdenoise.normalize import Normalization
 
 # Normalised float32 data up to this size is kept in memory whole; of larger data, a changing pool of blocks is.
-RESIDENT_BYTES = 1 << 30
+RESIDENT_BYTES = 1 << 28
 BLOCK_BYTES = 16 << 20
 POOL_BLOCKS = 24
 BLOCK_LIFE = 384  # steps that a block of the pool serves

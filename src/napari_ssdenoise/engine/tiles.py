@@ -22,6 +22,14 @@ MARGIN = 4
 Axis = tuple[slice, tuple[int, int], slice, slice]
 
 
+class SmallestTileError(MemoryError):
+    """Even the smallest tile has more pixels than allowed."""
+
+    def __init__(self, pixels: int, allowed: int) -> None:
+        super().__init__(f"the smallest tile has {pixels:,} input pixels, but memory allows {allowed:,}.")
+        self.pixels = pixels
+
+
 @dataclass(frozen=True)
 class Tile:
     """One tile.
@@ -96,19 +104,24 @@ class TilePlan:
     @property
     def work(self) -> float:
         """Pixels computed per pixel of output: 1 without halos."""
-        computed = prod(
-            sum(source.stop - source.start + sum(padding) for source, padding, _, _ in self._axis(d))
-            for d in range(len(self.shape))
-        )
+        computed = prod(sum(self._inputs(d)) for d in range(len(self.shape)))
         return float(computed / prod(self.shape))
 
     @property
     def largest_input(self) -> int:
         """Pixels of the largest input."""
-        return prod(
-            max(source.stop - source.start + sum(padding) for source, padding, _, _ in self._axis(d))
-            for d in range(len(self.shape))
-        )
+        return prod(self.largest(d) for d in range(len(self.shape)))
+
+    def largest(self, d: int) -> int:
+        """Length of the longest input along one axis."""
+        return max(self._inputs(d))
+
+    def sources(self, d: int) -> list[slice]:
+        """Return what is read along one axis, tile by tile."""
+        return [source for source, *_ in self._axis(d)]
+
+    def _inputs(self, d: int) -> list[int]:
+        return [source.stop - source.start + sum(padding) for source, padding, _, _ in self._axis(d)]
 
 
 def single_tile(target: Sequence[slice], shape: Sequence[int], halo: Sequence[int], stride: Sequence[int]) -> Tile:
@@ -149,8 +162,8 @@ def choose_tile(
 
     Raises
     ------
-    MemoryError
-        If even the smallest tile is larger, with both numbers.
+    SmallestTileError
+        If even the smallest tile is larger.
     """
     choices = [_sizes(n, g, s) for n, g, s in zip(shape, grain or stride, stride, strict=True)]
     plans = [
@@ -164,10 +177,7 @@ def choose_tile(
     )
     fits = largest <= max_pixels
     if not fits.any():
-        raise MemoryError(
-            f"the smallest tile has {int(largest.min()):,} input pixels, but memory allows {max_pixels:,}. "
-            "Allow more memory."
-        )
+        raise SmallestTileError(int(largest.min()), max_pixels)
     # Of equally efficient plans, the one with fewest tiles; `lexsort` sorts by its last key first.
     order = np.lexsort((count.ravel(), np.where(fits, work.round(3), np.inf).ravel()))
     best = np.unravel_index(order[0], fits.shape)

@@ -6,8 +6,10 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import finalize
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ from napari_ssdenoise.engine.device import (
     free_memory,
     is_out_of_memory,
 )
+from napari_ssdenoise.engine.memory import reused_memory
 from napari_ssdenoise.engine.patches import Batch, PatchSampler, choose_batch, choose_patch
 from napari_ssdenoise.model import Geometry, TrainedModel
 from napari_ssdenoise.networks.blocks import MEMORY_FORMAT
@@ -152,6 +155,8 @@ class Trainer(Iterator[TrainStep]):
         self._ahead = ThreadPoolExecutor(1, thread_name_prefix="ssdenoise-patches")
         self._next: tuple[int, Future[Batch]] | None = None
         self._loss = math.nan
+        self._held, self._holding = ExitStack(), False
+        finalize(self, self._held.close)
 
     @property
     def fraction(self) -> float:
@@ -178,6 +183,9 @@ class Trainer(Iterator[TrainStep]):
             self.close()
             raise StopIteration
         started = time.perf_counter()
+        if not self._holding:
+            self._holding = True
+            self._held.enter_context(reused_memory())
         batch = self._draw()
         self.network.train()
         for group in self._optimizer.param_groups:
@@ -198,6 +206,7 @@ class Trainer(Iterator[TrainStep]):
         """Stop the reading threads; the model stays available."""
         self._ahead.shutdown(wait=False, cancel_futures=True)
         self.sampler.close()
+        self._held.close()
 
     def checkpoint(self) -> dict[str, Any]:
         """Return all that `resume` needs: plain values and tensors."""

@@ -8,18 +8,26 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from napari_ssdenoise.io._writer import Writer, check_output, is_zarr, native
+from napari_ssdenoise.io._lazy import UnreadableError
+from napari_ssdenoise.io._writer import Writer, check_output, clear_error, default_chunks, is_zarr, native
 from napari_ssdenoise.volume import renamed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import DTypeLike
 
-    from napari_ssdenoise.axes import Region
     from napari_ssdenoise.volume import Volume
 
-__all__ = ["READABLE", "WRITABLE", "Writer", "create_writer", "read_volume", "write_volume"]
+__all__ = [
+    "READABLE",
+    "WRITABLE",
+    "UnreadableError",
+    "Writer",
+    "check_output",
+    "clear_error",
+    "create_writer",
+    "read_volume",
+    "write_volume",
+]
 
 WRITABLE: Final = (".ome.zarr", ".zarr", ".ome.tif", ".ome.tiff", ".tif", ".tiff", ".npy", ".png")
 READABLE: Final = (*WRITABLE, ".jpg", ".jpeg")
@@ -98,10 +106,12 @@ def create_writer(
     *,
     dtype: DTypeLike,
     resume: bool = False,
+    attach: bool = False,
     overwrite: bool = False,
     shape: tuple[int, ...] | None = None,
     scale: tuple[float, ...] | None = None,
     chunks: tuple[int, ...] | None = None,
+    grid: tuple[int, ...] | None = None,
 ) -> Writer:
     """Start an output file that is filled block by block.
 
@@ -115,6 +125,8 @@ def create_writer(
         Of the output, and of the blocks that will be written.
     resume
         Take up a partial file of an earlier run if its shape, dtype and chunks fit.
+    attach
+        With ``resume``: never begin anew, as another process is writing the same file.
     overwrite
         Replace an existing file, at the moment the new one is complete. A folder that is not a Zarr group is never
         removed.
@@ -122,6 +134,9 @@ def create_writer(
         Where they differ from those of ``like``.
     chunks
         Chunk shape for Zarr, in the axes order of ``like``.
+    grid
+        Lengths of which all blocks that will be written are multiples, apart from those at the end of an axis: Zarr
+        then gets its lower resolutions from the blocks as they come, and not in a second pass.
 
     Raises
     ------
@@ -143,7 +158,7 @@ def create_writer(
         channel_names=like.channel_names if size == like.shape else (),
         source=None,
     )
-    return kind(path, target, chunks=chunks, resume=resume, overwrite=overwrite)
+    return kind(path, target, chunks=chunks, grid=grid, resume=resume, attach=attach, overwrite=overwrite)
 
 
 def _writer_class(path: Path) -> type[Writer]:
@@ -175,23 +190,24 @@ def write_volume(path: Path, volume: Volume, *, overwrite: bool = False) -> Path
     Path
         The file, once it is complete.
     """
-    writer = create_writer(path, volume, dtype=volume.dtype, overwrite=overwrite)
+    from napari_ssdenoise.io._pyramid import blocks
+
+    grid = _grid(volume)
+    writer = create_writer(path, volume, dtype=volume.dtype, overwrite=overwrite, grid=grid)
     try:
-        for region in _regions(volume, writer.chunks):
-            writer.array[region] = volume[region]
+        for region in blocks(volume.shape, grid):
+            writer.write(region, volume[region])
         return writer.finish()
     except BaseException:
         writer.discard()
         raise
 
 
-def _regions(volume: Volume, chunks: tuple[int, ...]) -> Iterator[Region]:
-    """Cut a volume into blocks of whole output chunks, as large as a moderate amount of memory allows."""
-    from napari_ssdenoise.io._pyramid import blocks
-
-    step = list(chunks)
+def _grid(volume: Volume) -> tuple[int, ...]:
+    """Choose blocks of whole output chunks, as large as a moderate amount of memory allows."""
+    step = list(default_chunks(volume.axes, volume.shape))
     # Grow from the last axis on, so that blocks are long runs in the files that have no chunks.
     for axis in reversed(range(volume.ndim)):
         while step[axis] < volume.shape[axis] and 2 * int(np.prod(step, dtype=np.int64)) <= _BLOCK:
             step[axis] *= 2
-    return blocks(volume.shape, tuple(step))
+    return tuple(min(s, n) for s, n in zip(step, volume.shape, strict=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import mmap
 import operator
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Bytes written to a memory map before its pages are let go.
 MAPPED = 2**27
+
+
+class UnreadableError(ValueError):
+    """A part of a file cannot be read: it is damaged, and the rest may be sound."""
 
 
 class LazyArray:
@@ -86,8 +91,11 @@ class LazyArray:
         except (OSError, MemoryError):
             raise
         except Exception as exc:  # codecs raise all sorts of types, RuntimeError and their own among them
-            raise ValueError(
-                f"{self._source or 'the image'} could not be read at {slices}: {exc}. The file is damaged or "
+            where = ", ".join(
+                f"{a} {s.start}:{s.stop}" for a, s in zip(self._axes, self._first_unreadable(slices), strict=True)
+            )
+            raise UnreadableError(
+                f"{self._source or 'the image'} could not be read at {where}: {exc}. The file is damaged or "
                 "incomplete. Copy it again from where it came from."
             ) from exc
         kept = [a for a in self._base_axes if a in self._axes]
@@ -121,6 +129,19 @@ class LazyArray:
                 ) from exc
             raise
         self._let_go(block.nbytes)
+
+    def _first_unreadable(self, slices: tuple[slice, ...]) -> tuple[slice, ...]:
+        """Find the first chunk of a part that cannot be read."""
+        grid = [
+            [slice(low, min(low + chunk, n)) for low in range(s.start // chunk * chunk, s.stop, chunk)]
+            for s, chunk, n in zip(slices, self.chunks, self.shape, strict=True)
+        ]
+        for part in product(*grid):
+            try:
+                self._base[self._inner(part)]
+            except Exception:  # of any type, as above
+                return part
+        return slices
 
     def _let_go(self, nbytes: int) -> None:
         """Hand written pages of a memory map back to the system, which would count them as this process's memory."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
+from math import gcd, prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import zarr
     from numpy.typing import NDArray
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 SMALLEST = 256
 # Z is halved with Y and X only while its pixels are at most this many times as long as theirs.
 COMPARABLE = 1.5
+# Fewer pixels are not worth a file.
+SMALLEST_CHUNK = 2**12
 # Blocks in memory at a time.
 WORKERS = 4
 
@@ -70,6 +73,48 @@ def _factors(axes: str, level: Level) -> tuple[int, ...]:
     if sizes.get("Z", 1) > 1 and scales["Z"] <= COMPARABLE * min(scales["Y"], scales["X"]):
         halved.add("Z")
     return tuple(2 if a in halved else 1 for a in axes)
+
+
+def streamed_chunks(
+    levels: list[tuple[Level, tuple[int, ...]]], chunks: tuple[int, ...], grid: tuple[int, ...]
+) -> list[tuple[int, ...]]:
+    """Choose chunks for the levels that blocks of a grid can fill one by one, each block whole chunks.
+
+    Parameters
+    ----------
+    levels
+        As `plan` gives them.
+    chunks
+        Of the full resolution.
+    grid
+        Lengths of which all blocks are multiples, apart from those at the end of an axis.
+
+    Returns
+    -------
+    list
+        Chunks of the first levels, as far as this is possible; further down, blocks would share pixels or chunks
+        become crumbs.
+    """
+    found = [chunks]
+    full, total = levels[0][0].shape, (1,) * len(chunks)
+    for level, factors in levels[1:]:
+        total = tuple(t * f for t, f in zip(total, factors, strict=True))
+        if any(g < n and g % t for g, n, t in zip(grid, full, total, strict=True)):
+            break
+        found.append(
+            tuple(
+                min(c, size) if g >= n else gcd(g // t, c)
+                for c, size, g, n, t in zip(chunks, level.shape, grid, full, total, strict=True)
+            )
+        )
+        if prod(found[-1]) < min(SMALLEST_CHUNK, prod(level.shape)):
+            return found[:-1]
+    return found
+
+
+def aligned(place: Sequence[slice], factors: tuple[int, ...], shape: tuple[int, ...]) -> list[slice]:
+    """Widen a part of an image to whole pixels of the level below."""
+    return [slice(s.start // f * f, min(-(-s.stop // f) * f, n)) for s, f, n in zip(place, factors, shape, strict=True)]
 
 
 def halve(block: NDArray[Any], factors: tuple[int, ...]) -> NDArray[Any]:

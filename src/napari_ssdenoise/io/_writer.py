@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from numpy.typing import NDArray
+
+    from napari_ssdenoise.axes import Region
     from napari_ssdenoise.volume import Volume
 
 MARKERS = ("zarr.json", ".zgroup", ".zarray")
@@ -54,8 +57,8 @@ def plain_json(value: Mapping[str, Any]) -> dict[str, Any]:
 class Writer(ABC):
     """A file being written.
 
-    Blocks go to ``array[slices] = block``, in the axes order of the volume given to `create_writer`, from one or
-    several threads as long as they write whole ``chunks``. `finish` makes the file; until then there is only
+    Blocks go to `write`, in the axes order of the volume given to `create_writer`, from one or several threads as long
+    as they write whole ``chunks``. `finish` makes the file; until then there is only
     ``partial``, which a later run with ``resume=True`` takes up again.
 
     Attributes
@@ -68,6 +71,8 @@ class Writer(ABC):
         Array-like of the image's shape and dtype, readable and writable by slices.
     chunks
         Shape of the blocks that may be written independently of each other.
+    grid
+        Lengths of which all blocks are multiples (but for the last ones), if that is known before.
     resumable
         Whether a second run can go on with ``partial``.
     resumed
@@ -77,27 +82,38 @@ class Writer(ABC):
     resumable = True
 
     def __init__(
-        self, path: Path, like: Volume, *, chunks: tuple[int, ...] | None, resume: bool, overwrite: bool
+        self,
+        path: Path,
+        like: Volume,
+        *,
+        chunks: tuple[int, ...] | None,
+        grid: tuple[int, ...] | None,
+        resume: bool,
+        attach: bool,
+        overwrite: bool,
     ) -> None:
         self.path = path
         self.partial = partial_path(path)
         self.like = like
         self.overwrite = overwrite
         self.chunks = self._fit_chunks(chunks)
+        self.grid = grid
         self.resumed = False
         self.check()
         try:
             store = self._reopen() if resume and self.resumable and self.partial.exists() else None
             self.resumed = store is not None
+            if store is None and attach:
+                raise OSError(f"{self.partial}, which another process has started, cannot be opened.")
             if store is None:
                 remove(self.partial)
                 store = self._create()
         except BaseException as exc:
-            if not self.resumed:
+            if not self.resumed and not attach:
                 with contextlib.suppress(OSError):
                     remove(self.partial)
             if isinstance(exc, OSError):
-                raise _clear_error(exc, path) from exc
+                raise clear_error(exc, path) from exc
             raise
         self.array: Any = LazyArray(store, self.stored_axes, like.axes, path)
 
@@ -130,6 +146,18 @@ class Writer(ABC):
             raise ValueError(f"chunks {chunks} must be {like.ndim} positive numbers, one per axis of {like.axes!r}.")
         return tuple(min(int(c), n) for c, n in zip(chunks, like.shape, strict=True))
 
+    def write(self, region: Region, block: NDArray[Any]) -> None:
+        """Put a block into its place.
+
+        Parameters
+        ----------
+        region
+            A slice for each axis of the volume.
+        block
+            Of the region's shape.
+        """
+        self.array[region] = block
+
     @property
     def stored_shape(self) -> tuple[int, ...]:
         """Shape in the order the format wants."""
@@ -153,7 +181,7 @@ class Writer(ABC):
             self.array = None  # lets go of memory maps, which some systems need before a rename
             publish(self.partial, self.path, overwrite=self.overwrite)
         except OSError as exc:
-            raise _clear_error(exc, self.path) from exc
+            raise clear_error(exc, self.path) from exc
         return self.path
 
     def discard(self) -> None:
@@ -198,23 +226,21 @@ def check_output(path: Path, *, overwrite: bool, folder: bool) -> None:
         try:
             parent.mkdir(exist_ok=True)
         except OSError as exc:
-            raise _clear_error(exc, path) from exc
+            raise clear_error(exc, path) from exc
 
 
 def publish(partial: Path, path: Path, *, overwrite: bool) -> None:
     """Rename a complete file or folder to its final name, replacing another only if told to."""
+    # A folder cannot be replaced in one step: set the old one aside, so that one of both is always there.
+    aside = path.with_name(f".{path.name}.replaced")
     if path.exists():
         if not overwrite:
             raise FileExistsError(f"{path} appeared while it was being written. The result is in {partial}.")
         if partial.is_dir() or path.is_dir():
-            # A folder cannot be replaced in one step: set the old one aside, so that one of both is always there.
-            aside = path.with_name(f".{path.name}.replaced")
             remove(aside)
             path.rename(aside)
-            partial.rename(path)
-            remove(aside)
-            return
     partial.replace(path)
+    remove(aside)  # also that of a run that was killed at this point
 
 
 def remove(path: Path) -> None:
@@ -261,7 +287,7 @@ def native(dtype: Any) -> np.dtype[Any]:
     return result
 
 
-def _clear_error(exc: OSError, path: Path) -> OSError:
+def clear_error(exc: OSError, path: Path) -> OSError:
     """Put the system's own short messages into words that name the output and say what to do."""
     if exc.errno is None or exc.strerror != os.strerror(exc.errno):
         return exc  # has its words already

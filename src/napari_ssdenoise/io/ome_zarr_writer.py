@@ -1,7 +1,8 @@
-"""Write OME-Zarr 0.5 block by block, with its pyramid and metadata at the end."""
+"""Write OME-Zarr 0.5 block by block, its pyramid with it, its metadata at the end."""
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     import zarr
     from numpy.typing import NDArray
     from yaozarrs import v05
+
+    from napari_ssdenoise.axes import Region
 
 _TYPES = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
 _COLORS = ("00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF", "FFFFFF")
@@ -57,18 +60,33 @@ class OmeZarrWriter(Writer):
         # zarr makes missing folders itself; a missing permission should show here, with the folder's name.
         self.partial.mkdir()
         self._group = zarr.create_group(str(self.partial), zarr_format=3)
-        return self._array("0", self.stored_shape)
+        levels = zip(self._levels, self._streamed, strict=False)
+        self._arrays = [self._array(level, chunks) for (level, _), chunks in levels]
+        return self._arrays[0]
 
-    def _array(self, path: str, shape: tuple[int, ...]) -> zarr.Array[Any]:
-        """Create one level; its chunks are those of the full resolution, where it is not smaller."""
+    @cached_property
+    def _levels(self) -> list[tuple[_pyramid.Level, tuple[int, ...]]]:
+        """All resolutions."""
+        like = self.like
+        return _pyramid.plan(self._letters, self.stored_shape, self._stored(like.scale), self._stored(like.translate))
+
+    @cached_property
+    def _streamed(self) -> list[tuple[int, ...]]:
+        """Chunks of the resolutions that are filled block by block; at least the full one."""
+        chunks = self._stored(self.chunks)
+        if self.grid is None:
+            return [chunks]
+        return _pyramid.streamed_chunks(self._levels, chunks, self._stored(self.grid))
+
+    def _array(self, level: _pyramid.Level, chunks: tuple[int, ...]) -> zarr.Array[Any]:
         from zarr.codecs import BloscCodec
 
         dtype = self.like.dtype
         return self._group.create_array(
-            path,
-            shape=shape,
+            level.path,
+            shape=level.shape,
             dtype=dtype,
-            chunks=tuple(min(c, n) for c, n in zip(self._stored(self.chunks), shape, strict=True)),
+            chunks=tuple(min(c, n) for c, n in zip(chunks, level.shape, strict=True)),
             compressors=BloscCodec(cname="zstd", clevel=1, shuffle="shuffle", typesize=dtype.itemsize),
             dimension_names=list(self._letters.lower()),
             fill_value=0,
@@ -80,27 +98,41 @@ class OmeZarrWriter(Writer):
 
         try:
             self._group = zarr.open_group(str(self.partial), mode="r+")
-            array = self._group["0"]
+            arrays = [self._group[level.path] for (level, _), _ in zip(self._levels, self._streamed, strict=False)]
         except Exception:  # any damage means: start afresh
             return None
-        wanted = (self.stored_shape, self.like.dtype, self._stored(self.chunks))
-        if not isinstance(array, zarr.Array) or (array.shape, array.dtype, array.chunks) != wanted:
-            return None
-        return array
+        for array, (level, _), chunks in zip(arrays, self._levels, self._streamed, strict=False):
+            wanted = (level.shape, self.like.dtype, tuple(min(c, n) for c, n in zip(chunks, level.shape, strict=True)))
+            if not isinstance(array, zarr.Array) or (array.shape, array.dtype, array.chunks) != wanted:
+                return None
+        self._arrays = [array for array in arrays if isinstance(array, zarr.Array)]
+        return self._arrays[0]
+
+    def write(self, region: Region, block: NDArray[Any]) -> None:
+        super().write(region, block)
+        order = [self.like.axes.index(axis) for axis in self.stored_axes]
+        block = np.transpose(block, order)
+        place = [slice(*region[i].indices(self.like.shape[i])[:2]) for i in order]
+        for (_, factors), above, array in zip(self._levels[1:], self._arrays, self._arrays[1:], strict=False):
+            whole = _pyramid.aligned(place, factors, above.shape)
+            if whole != place:  # a tile that was cut because memory ran out shares pixels with its other half
+                block = np.asarray(above[tuple(whole)])
+            block = _pyramid.halve(block, factors)
+            place = [slice(s.start // f, -(-s.stop // f)) for s, f in zip(whole, factors, strict=True)]
+            array[tuple(place)] = block
 
     def _complete(self, provenance: dict[str, Any]) -> None:
-        like = self.like
-        levels = _pyramid.plan(self._letters, self.stored_shape, self._stored(like.scale), self._stored(like.translate))
-        array: Any = self._group["0"]
-        for level, factors in levels[1:]:
-            below = self._array(level.path, level.shape)
-            _pyramid.fill(array, below, factors)
-            array = below
-        image = self._image([level for level, _ in levels], array)
+        for left in self.partial.rglob("*.partial"):  # of chunks that were being written when a process was killed
+            left.unlink(missing_ok=True)
+        arrays = self._arrays
+        for level, factors in self._levels[len(arrays) :]:
+            arrays.append(self._array(level, self._stored(self.chunks)))
+            _pyramid.fill(arrays[-2], arrays[-1], factors)
+        image = self._image([level for level, _ in self._levels], arrays[-1])
         self._group.attrs.update(
             {
                 "ome": image.model_dump(mode="json", exclude_none=True),
-                NOTE: {**provenance, "volume_axes": like.axes},
+                NOTE: {**provenance, "volume_axes": self.like.axes},
             }
         )
 

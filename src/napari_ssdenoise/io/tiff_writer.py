@@ -96,7 +96,7 @@ class TiffWriter(Writer):
                     and offset is not None
                     and series.dtype == self.like.dtype
                     and int(np.prod(series.shape)) == int(np.prod(self.like.shape))
-                    and any(note in tif.pages.first.description for note in self._notes())
+                    and any(note in tif.pages.first.description for note in (*self._notes(), *self._begun_notes()))
                 )
         except Exception:  # any damage means: start afresh
             return None
@@ -116,6 +116,11 @@ class TiffWriter(Writer):
     def _notes(self) -> tuple[str, str]:
         """Return the note in the two ways in which it may stand in a description."""
         return self._note(), escape(self._note(), {'"': "&quot;"})
+
+    def _begun_notes(self) -> tuple[str, str]:
+        """Return how the note begins if it was being completed when the process was killed."""
+        begun = self._note()[:-1] + ', "provenance": '
+        return begun, escape(begun)
 
     def _by_axis(self, values: tuple[Any, ...]) -> dict[str, Any]:
         return dict(zip(self.like.axes, values, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, cast
 
@@ -9,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from napari_ssdenoise.networks.windows import Window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +46,28 @@ class ConvBlock(nn.Sequential):
         )
 
 
+class _Float(nn.Module):
+    """Keeps a layer in float32 under autocast: eight bits of mantissa would show as bands on a smooth background."""
+
+    weight: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        with nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False):
+            out: Tensor = super().forward(x.to(self.weight.dtype))
+        return out
+
+
+class FloatConv2d(_Float, nn.Conv2d):
+    """Convolution in float32."""
+
+
+class FloatConv3d(_Float, nn.Conv3d):
+    """Convolution in float32."""
+
+
+FLOAT_CONV: dict[int, type[FloatConv2d | FloatConv3d]] = {2: FloatConv2d, 3: FloatConv3d}
+
+
 class MaxPool(nn.Module):
     """Max-pooling by ``factors``, one per spatial axis."""
 
@@ -53,6 +78,9 @@ class MaxPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         pool = F.max_pool2d if len(self.factors) == 2 else F.max_pool3d
         return pool(x, self.factors)
+
+    def window(self, axis: int) -> Window:
+        return Window(down=self.factors[axis])
 
 
 class MaxBlurPool(nn.Module):
@@ -81,6 +109,9 @@ class MaxBlurPool(nn.Module):
         conv = F.conv2d if flat else F.conv3d
         return conv(x, kernel.expand(x.shape[1], *kernel.shape[1:]), None, self.factors, padding, 1, x.shape[1])
 
+    def window(self, axis: int) -> Window:
+        return Window(1, 1, self.factors[axis]) if self.factors[axis] > 1 else Window()
+
 
 def folded(network: nn.Module) -> Any:
     """Return a copy for inference with every batch norm folded into the convolution before it."""
@@ -90,4 +121,13 @@ def folded(network: nn.Module) -> Any:
             conv, norm = cast("Any", block[position]), cast("Any", block[position + 1])
             block[position] = fuse_conv_bn_eval(conv, norm)
             block[position + 1] = nn.Identity()
+    return network
+
+
+def in_precision(network: Any, dtype: torch.dtype) -> Any:
+    """Convert a network's weights in place, but not those of layers that stay in float32."""
+    for module in network.modules():
+        if not isinstance(module, _Float):
+            for parameter in module.parameters(recurse=False):
+                parameter.data = parameter.data.to(dtype)
     return network

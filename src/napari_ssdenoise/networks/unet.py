@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from napari_ssdenoise.networks.blocks import CONV, ConvBlock, MaxBlurPool, MaxPool
+from napari_ssdenoise.networks.blocks import FLOAT_CONV, ConvBlock, MaxBlurPool, MaxPool
+from napari_ssdenoise.networks.windows import reach
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +70,7 @@ class UNet(nn.Module):
             skip = 0 if blurpool and level == 0 else widths[level]
             out = widths[level] // 2 if level else widths[0]
             self.decoder.append(ConvBlock(ndim, widths[level] + skip, widths[level], out))
-        self.head = CONV[ndim](widths[0], channels_out, 1)
+        self.head = FLOAT_CONV[ndim](widths[0], channels_out, 1)
 
     @property
     def stride(self) -> tuple[int, ...]:
@@ -95,40 +96,9 @@ class UNet(nn.Module):
             if not (self.blurpool and not skips):
                 y = torch.cat([y, skip], 1)
             y = block(y)
-        # The head stays in float32: eight bits of mantissa would show as bands on a smooth background.
-        with torch.autocast(y.device.type, enabled=False):
-            out: Tensor = self.head(y.to(self.head.weight.dtype))
-        return x[:, : out.shape[1]] + out if self.residual else out
+        out: Tensor = self.head(y)
+        return x[:, : self.head.out_channels] + out if self.residual else out
 
     def reach(self) -> tuple[int, ...]:
-        """Return how many input pixels on either side an output pixel depends on, per axis: the exact halo.
-
-        Found by walking the intervals of dependence backwards through the network, for every phase of the
-        pooling grid, and taking the widest.
-        """
-        return tuple(max(self._reach(p, factor) for p in range(factor ** len(self.encoder))) for factor in self.factors)
-
-    def _reach(self, pixel: int, factor: int) -> int:
-        lo = hi = pixel
-        skips: list[tuple[int, int]] = []
-        depth = len(self.encoder)
-        for level in range(depth):
-            lo, hi = lo - 2, hi + 2  # two convolutions of the decoder
-            if not (self.blurpool and level == 0):
-                skips.append((lo, hi))
-            lo, hi = lo // factor, hi // factor  # nearest up-sampling
-        lo, hi = lo - 2, hi + 2  # bottom
-        for _ in range(depth):
-            lo, hi = self._pool_reach(lo, hi, factor)
-            if skips:
-                skip = skips.pop()
-                lo, hi = min(lo, skip[0]), max(hi, skip[1])
-            lo, hi = lo - 2, hi + 2  # two convolutions of the encoder
-        return max(pixel - lo, hi - pixel)
-
-    def _pool_reach(self, lo: int, hi: int, factor: int) -> tuple[int, int]:
-        if factor == 1:
-            return lo, hi
-        if self.blurpool:
-            return lo * factor - 1, hi * factor + 1 + factor - 1
-        return lo * factor, hi * factor + factor - 1
+        """Return how many input pixels on either side an output pixel depends on, per axis: the exact halo."""
+        return reach(self, self.stride)
