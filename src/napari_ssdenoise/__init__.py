@@ -12,6 +12,7 @@ from typing import Any
 _HOME = {
     "Noise2Noise": "algorithms.noise2noise",
     "Noise2Void": "algorithms.noise2void",
+    "Scheduler": "engine.distributed",
     "TrainStep": "engine.trainer",
     "TrainedModel": "model",
     "Trainer": "engine.trainer",

@@ -2,6 +2,7 @@ from napari_ssdenoise.algorithms import get_algorithm as get_algorithm
 from napari_ssdenoise.algorithms import list_algorithms as list_algorithms
 from napari_ssdenoise.algorithms.noise2noise import Noise2Noise as Noise2Noise
 from napari_ssdenoise.algorithms.noise2void import Noise2Void as Noise2Void
+from napari_ssdenoise.engine.distributed import Scheduler as Scheduler
 from napari_ssdenoise.engine.trainer import Trainer as Trainer
 from napari_ssdenoise.engine.trainer import TrainStep as TrainStep
 from napari_ssdenoise.engine.trainer import train as train

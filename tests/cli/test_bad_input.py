@@ -12,7 +12,7 @@ import pytest
 import tifffile
 import zarr
 
-from napari_ssdenoise.engine import stream
+from napari_ssdenoise.engine import job
 from napari_ssdenoise.io import bundle, read_volume
 
 
@@ -148,7 +148,7 @@ def full_disk(*_, **__):
 
 def test_disk_full_while_denoising(run, noisy, model, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(stream, "to_dtype", full_disk)
+        patch.setattr(job, "to_dtype", full_disk)
         assert "space" in run("denoise", noisy, "-m", model, "-o", "out.ome.zarr", code=1).stderr
     assert not (tmp_path / "out.ome.zarr").exists()
     run("denoise", noisy, "-m", model, "-o", "out.ome.zarr")

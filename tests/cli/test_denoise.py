@@ -14,7 +14,7 @@ import zarr
 
 from napari_ssdenoise import metrics
 from napari_ssdenoise.cli._outputs import distinct_names, plan_jobs
-from napari_ssdenoise.engine import stream
+from napari_ssdenoise.engine import job, plan, stream
 from napari_ssdenoise.io import read_volume, write_volume
 from napari_ssdenoise.model import TrainedModel
 from napari_ssdenoise.volume import Volume
@@ -84,17 +84,49 @@ def test_several_images_go_into_a_folder(run, noisy, clean, model, tmp_path, las
     write_volume(tmp_path / "c.ome.zarr", read_volume(clean))
     result = run("denoise", noisy, clean, "c.ome.zarr", "-m", model, "-o", "out", "--json")
     found = last_json(result)
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["c.ome.zarr", "clean.tif", "noisy.tif"]
-    assert [Path(r["output"]).name for r in found["results"]] == ["noisy.tif", "clean.tif", "c.ome.zarr"]
-    np.testing.assert_allclose(
-        np.asarray(read_volume(tmp_path / "out" / "clean.tif")), TrainedModel.load(model).predict(clean), atol=1e-5
-    )
+    names = ["noisy.denoised.tif", "clean.denoised.tif", "c.denoised.ome.zarr"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(names)
+    assert [Path(r["output"]).name for r in found["results"]] == names
+    out = np.asarray(read_volume(tmp_path / "out" / "clean.denoised.tif"))
+    np.testing.assert_allclose(out, TrainedModel.load(model).predict(clean), atol=1e-5)
 
 
 def test_one_image_into_a_folder_keeps_its_name(run, noisy, model, tmp_path):
     run("denoise", noisy, "-m", model, "-o", "new/")
     run("denoise", noisy, "-m", model, "-o", "new", "--overwrite")
-    assert [p.name for p in (tmp_path / "new").iterdir()] == ["noisy.tif"]
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["noisy.denoised.tif"]
+
+
+def test_the_format_of_outputs_in_a_folder(run, noisy, clean, model, tmp_path):
+    run("denoise", noisy, clean, "-m", model, "-o", "out", "--format", "ome.zarr")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "clean.denoised.ome.zarr",
+        "noisy.denoised.ome.zarr",
+    ]
+    assert read_volume(tmp_path / "out" / "noisy.denoised.ome.zarr").scale == (0.2, 0.2)
+    result = run("denoise", noisy, "-m", model, "-o", "out.tif", "--format", "npy", code=2)
+    assert "says its format itself" in result.stderr
+
+
+def test_outputs_beside_their_inputs(run, noisy, clean, model, tmp_path):
+    run("denoise", noisy, clean, "-m", model, "-o", tmp_path)
+    assert {p.name for p in tmp_path.glob("*.tif")} >= {"noisy.denoised.tif", "clean.denoised.tif"}
+
+
+def test_existing_outputs_are_left_if_asked(run, noisy, clean, model, tmp_path, last_json):
+    arguments = ("denoise", noisy, clean, "-m", model, "-o", "out", "--json")
+    run("denoise", clean, "-m", model, "-o", "out/")
+    before = (tmp_path / "out" / "clean.denoised.tif").stat().st_mtime_ns
+    result = run(*arguments, "--skip-existing")
+    assert "1 of 2 images denoised, 1 existed already." in result.stderr
+    found = last_json(result)
+    assert (found["failed"], found["skipped"]) == (0, 1)
+    assert [r.get("skipped", False) for r in found["results"]] == [False, True]
+    assert (tmp_path / "out" / "clean.denoised.tif").stat().st_mtime_ns == before
+    assert last_json(run(*arguments, code=1))["failed"] == 2
+    alone = last_json(run("denoise", clean, "-m", model, "-o", "out/", "--skip-existing", "--json"))
+    assert alone["skipped"]
+    assert "give one of both" in run(*arguments, "--skip-existing", "--overwrite", code=2).stderr
 
 
 def test_equal_inner_names_give_two_right_outputs(run, model, tmp_path, rng):
@@ -105,10 +137,15 @@ def test_equal_inner_names_give_two_right_outputs(run, model, tmp_path, rng):
         write_volume(tmp_path / name / "x.tif", Volume(image, "YX"))
     run("denoise", "a.zarr/img", "b.zarr/img", "a/x.tif", "b/x.tif", "-m", model, "-o", "out")
     out = tmp_path / "out"
-    assert sorted(p.name for p in out.iterdir()) == ["a_img.ome.zarr", "a_x.tif", "b_img.ome.zarr", "b_x.tif"]
+    assert sorted(p.name for p in out.iterdir()) == [
+        "a_img.denoised.ome.zarr",
+        "a_x.denoised.tif",
+        "b_img.denoised.ome.zarr",
+        "b_x.denoised.tif",
+    ]
     loaded = TrainedModel.load(model)
     for name, image in images.items():
-        for path in (out / f"{name}_img.ome.zarr", out / f"{name}_x.tif"):
+        for path in (out / f"{name}_img.denoised.ome.zarr", out / f"{name}_x.denoised.tif"):
             np.testing.assert_allclose(np.asarray(read_volume(path)), loaded.predict(image), atol=1e-5)
 
 
@@ -119,12 +156,12 @@ def test_one_that_fails_does_not_stop_the_rest_and_is_all_that_is_left(run, nois
     assert last_json(result)["failed"] == 1
     assert "error: broken.tif: " in result.stderr
     assert "2 of 3 images denoised, 1 failed" in result.stderr
-    before = (tmp_path / "out" / "noisy.tif").stat().st_mtime_ns
+    before = (tmp_path / "out" / "noisy.denoised.tif").stat().st_mtime_ns
     write_volume(tmp_path / "broken.tif", read_volume(clean), overwrite=True)
     result = run(*arguments)
-    assert "done before: out/noisy.tif" in result.stderr.replace("\\", "/")
+    assert "done before: out/noisy.denoised.tif" in result.stderr.replace("\\", "/")
     assert last_json(result)["failed"] == 0
-    assert (tmp_path / "out" / "noisy.tif").stat().st_mtime_ns == before
+    assert (tmp_path / "out" / "noisy.denoised.tif").stat().st_mtime_ns == before
     assert not list((tmp_path / "out").glob(".ssdenoise*"))
     assert "exists" in run(*arguments, code=1).stderr
 
@@ -134,13 +171,14 @@ def test_other_settings_do_not_count_as_done(run, noisy, clean, model, tmp_path)
     run(*arguments, code=1)
     result = run(*arguments, "--dtype", "float64", "--overwrite", code=1)
     assert "done before" not in result.stdout
-    assert read_volume(tmp_path / "out" / "noisy.tif").dtype == np.float64
+    assert read_volume(tmp_path / "out" / "noisy.denoised.tif").dtype == np.float64
     (tmp_path / "out" / ".ssdenoise-finished.json").write_text("{")
     assert "done before" not in run(*arguments, "--overwrite", code=1).stdout
 
 
 @pytest.mark.parametrize("suffix", [".ome.zarr", ".tif", ".npy"])
 def test_stopped_while_denoising_and_resumed(run, model, tmp_path, monkeypatch, suffix, rng):
+    monkeypatch.setattr(plan, "BATCH_PIXELS", 1)  # a tile for each frame
     movie = Volume(rng.normal(0.5, 0.2, (6, 32, 32)).astype("float32"), "TYX")
     write_volume(tmp_path / "movie.ome.zarr", movie)
     arguments = ("denoise", "movie.ome.zarr", "-m", model, "-o", f"out{suffix}", "--precision", "float32")
@@ -160,8 +198,8 @@ def test_stopped_while_denoising_and_resumed(run, model, tmp_path, monkeypatch, 
     assert f"2 tiles of out{suffix} are kept beside it" in result.stderr
     assert not (tmp_path / f"out{suffix}").exists()
     seen = []
-    original_add = stream.Ledger.add
-    monkeypatch.setattr(stream.Ledger, "add", lambda self, tile: (seen.append(tile), original_add(self, tile)))
+    original_add = job.Ledger.add
+    monkeypatch.setattr(job.Ledger, "add", lambda self, tile: (seen.append(tile), original_add(self, tile)))
     run(*arguments)
     assert 2 <= len(seen) <= 4
     expected = TrainedModel.load(model).predict(movie, precision="float32")
@@ -245,7 +283,8 @@ def test_outputs_that_cannot_be_are_usage_errors(run, noisy, clean, model):
 def test_inputs_are_never_replaced(run, noisy, clean, model, tmp_path):
     before = noisy.read_bytes()
     assert "inputs are never replaced" in run("denoise", noisy, "-m", model, "-o", noisy, "--overwrite", code=1).stderr
-    result = run("denoise", noisy, clean, "-m", model, "-o", tmp_path, "--overwrite", code=1)
+    named_like_an_output = write_volume(tmp_path / "noisy.denoised.tif", read_volume(noisy))
+    result = run("denoise", noisy, named_like_an_output, "-m", model, "-o", tmp_path, "--overwrite", code=1)
     assert "inputs are never replaced" in result.stderr
     assert noisy.read_bytes() == before
     write_volume(tmp_path / "s.zarr", read_volume(noisy))
@@ -254,7 +293,10 @@ def test_inputs_are_never_replaced(run, noisy, clean, model, tmp_path):
 
 def test_names_are_told_apart_by_as_many_folders_as_needed():
     paths = [Path("/r/1/a/x.tif"), Path("/r/2/a/x.tif"), Path("/r/2/b/x.tif"), Path("/r/y.jpg"), Path("/r/b/z.OME.tif")]
-    assert distinct_names(paths) == ["1_a_x.tif", "2_a_x.tif", "b_x.tif", "y.tif", "z.OME.tif"]
+    names = ["1_a_x", "2_a_x", "b_x", "y", "z"]
+    assert distinct_names(paths, ".npy") == [f"{name}.denoised.npy" for name in names]
+    suffixes = [".tif", ".tif", ".tif", ".tif", ".OME.tif"]
+    assert distinct_names(paths) == [f"{name}.denoised{end}" for name, end in zip(names, suffixes, strict=True)]
 
 
 def test_names_that_stay_equal_are_refused(tmp_path):

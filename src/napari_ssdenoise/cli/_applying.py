@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from napari_ssdenoise.cli._program import Stopped
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
     from napari_ssdenoise.cli._report import Reporter
     from napari_ssdenoise.model import TrainedModel
     from napari_ssdenoise.volume import Volume
+
+
+# A prediction is planned when it is called for, by tracing the network, which several threads must not do at once.
+_planning = Lock()
 
 
 def apply(model: TrainedModel, volume: Volume, output: Path, reporter: Reporter, **options: Any) -> None:
@@ -27,7 +32,8 @@ def apply(model: TrainedModel, volume: Volume, output: Path, reporter: Reporter,
     Stopped
         After Ctrl-C; says what was kept.
     """
-    tiles = model.predict_into(volume, output, **options)
+    with _planning:
+        tiles = model.predict_into(volume, output, **options)
     kept = 0
     try:
         with reporter.progress("denoising") as update:

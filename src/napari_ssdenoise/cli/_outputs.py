@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 # Formats that hold any image; others become TIFF when a folder of outputs is asked for.
 KEPT_SUFFIXES = (".ome.zarr", ".zarr", ".ome.tif", ".ome.tiff", ".tif", ".tiff", ".npy")
+FORMATS = ("ome.zarr", "zarr", "ome.tif", "tif", "npy")
+MARK = ".denoised"
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,19 @@ class Job:
     output: Path
 
 
-def plan_jobs(inputs: Sequence[Path], out: Path) -> list[Job]:
+def plan_jobs(inputs: Sequence[Path], out: Path, suffix: str = "", *, shared: bool = False) -> list[Job]:
     """Choose an output for every input.
 
-    One input goes to ``out`` itself, unless that is a folder; several go into the folder ``out`` under their names,
-    which images inside a Zarr store share with their store, and files of equal names with the folders above them.
+    One input goes to ``out`` itself, unless that is a folder; several go into the folder ``out`` under their names
+    with ``.denoised`` added, which images inside a Zarr store share with their store, and files of equal names with
+    the folders above them.
+
+    Parameters
+    ----------
+    suffix
+        Of outputs in a folder; by default those of the inputs, or OME-Zarr if ``shared``.
+    shared
+        Whether several processes will write each output.
 
     Raises
     ------
@@ -54,7 +64,10 @@ def plan_jobs(inputs: Sequence[Path], out: Path) -> list[Job]:
         raise click.UsageError(
             f"{out}: end the output's name in {', '.join(WRITABLE)}, or in / for a folder that keeps the input's name."
         )
-    names = distinct_names(inputs) if into_folder else [out.name]
+    if suffix and not into_folder:
+        raise click.UsageError(f"--format is for outputs in a folder; {out.name} says its format itself.")
+    suffix = suffix or (".ome.zarr" if shared else "")
+    names = distinct_names(inputs, suffix) if into_folder else [out.name]
     folder = out if into_folder else out.parent
     jobs = [Job(source, folder / name) for source, name in zip(inputs, names, strict=True)]
     _spare_inputs(jobs)
@@ -71,7 +84,7 @@ def known_suffix(path: Path) -> str:
     return next((suffix for suffix in WRITABLE if path.name.lower().endswith(suffix)), "")
 
 
-def distinct_names(inputs: Sequence[Path]) -> list[str]:
+def distinct_names(inputs: Sequence[Path], suffix: str = "") -> list[str]:
     """Name outputs after their inputs, with as many of the folders above them as are needed to tell them apart.
 
     Raises
@@ -79,10 +92,10 @@ def distinct_names(inputs: Sequence[Path]) -> list[str]:
     click.UsageError
         If no number of folders does.
     """
-    parts = [_name_parts(path) for path in inputs]
+    parts = [(above, MARK + (suffix or own)) for above, own in map(_name_parts, inputs)]
     depths = [1] * len(inputs)
     while True:
-        names = ["_".join(above[-depth:]) + suffix for (above, suffix), depth in zip(parts, depths, strict=True)]
+        names = ["_".join(above[-depth:]) + ending for (above, ending), depth in zip(parts, depths, strict=True)]
         count = Counter(name.lower() for name in names)  # some file systems do not tell a.tif from A.tif
         clashing = [i for i, name in enumerate(names) if count[name.lower()] > 1]
         if not clashing:

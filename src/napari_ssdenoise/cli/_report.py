@@ -23,12 +23,30 @@ Update = Callable[[float, float, str], None]
 class Reporter:
     """Write for people to standard output; with ``as_json``, to standard error, and JSON to standard output."""
 
-    def __init__(self, *, as_json: bool) -> None:
+    def __init__(self, *, as_json: bool, name: str = "") -> None:
         self.as_json = as_json
+        self._name = name
+        self._shared: Progress | None = None
+
+    def named(self, name: str) -> Reporter:
+        """Return a reporter that puts a name before its lines and progress, for one of several things at once."""
+        reporter = Reporter(as_json=self.as_json, name=name)
+        reporter._shared = self._shared
+        return reporter
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Show the progress of several things at once, each in a bar of its own."""
+        if not sys.stderr.isatty():
+            yield
+            return
+        with _bar() as self._shared:
+            yield
+        self._shared = None
 
     def say(self, text: str = "") -> None:
         """Write a line for people."""
-        click.echo(text, err=self.as_json)
+        click.echo(f"{self._name}: {text}" if self._name else text, err=self.as_json)
 
     def fail(self, text: str) -> None:
         """Write an error that does not end the run."""
@@ -53,16 +71,30 @@ class Reporter:
     @contextmanager
     def progress(self, title: str) -> Iterator[Update]:
         """Show a bar on standard error; call what it gives with the fraction done, the seconds left and a text."""
-        if not sys.stderr.isatty():
+        title = f"{self._name}: {title}" if self._name else title
+        if self._shared:
+            with _task(self._shared, title) as update:
+                yield update
+        elif sys.stderr.isatty():
+            with _bar() as bar, _task(bar, title, keep=True) as update:
+                yield update
+        else:
             yield _plain_updates(title)
-            return
-        with _bar() as bar:
-            task = bar.add_task(title, total=1.0, text="", left="")
 
-            def update(fraction: float, remaining: float, text: str) -> None:
-                bar.update(task, completed=fraction, text=text, left=f"{duration(remaining)} left")
 
-            yield update
+@contextmanager
+def _task(bar: Progress, title: str, *, keep: bool = False) -> Iterator[Update]:
+    """Add a bar; it goes away at the end, or stays."""
+    task = bar.add_task(title, total=1.0, text="", left="")
+
+    def update(fraction: float, remaining: float, text: str) -> None:
+        bar.update(task, completed=fraction, text=text, left=f"{duration(remaining)} left")
+
+    try:
+        yield update
+    finally:
+        if not keep:
+            bar.remove_task(task)
 
 
 def _bar() -> Progress:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from napari_ssdenoise.cli._applying import apply
-from napari_ssdenoise.cli._outputs import Finished, Job, is_folder, known_suffix, plan_jobs
-from napari_ssdenoise.cli._program import FailedError, common, explain, is_input_error, seconds_since_start
+from napari_ssdenoise.cli._batch import Batch, connected
+from napari_ssdenoise.cli._outputs import FORMATS, Finished, Job, is_folder, known_suffix, plan_jobs
+from napari_ssdenoise.cli._program import FailedError, common, seconds_since_start
 from napari_ssdenoise.cli._report import Reporter, duration
 from napari_ssdenoise.cli._scores import open_reference, scores, show_scores
 from napari_ssdenoise.cli._settings import SettingsCommand, given_settings
@@ -25,6 +26,7 @@ from napari_ssdenoise.cli._training import (
 )
 
 if TYPE_CHECKING:
+    from napari_ssdenoise.engine.distributed import Scheduler
     from napari_ssdenoise.engine.trainer import Trainer
     from napari_ssdenoise.model import TrainedModel
     from napari_ssdenoise.volume import Volume
@@ -43,7 +45,9 @@ class Request:
     reference: Path | None
     data_range: float | None
     overwrite: bool
+    skip_existing: bool
     applying: Mapping[str, Any]
+    scheduler: Scheduler | None = None
 
 
 @click.command(cls=SettingsCommand, name="denoise")
@@ -53,6 +57,16 @@ class Request:
     "-o", "--output", required=True, type=click.Path(), help="A file; for several images, a folder for all of them."
 )
 @click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
+@click.option("--skip-existing", is_flag=True, help="Leave out images whose output exists.")
+@click.option(
+    "--format", "form", type=click.Choice(FORMATS), help="Of outputs in a folder; by default that of each input."
+)
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS|local",
+    help="Apply the model on the workers of a dask cluster, or on local ones: one for each GPU.",
+)
+@click.option("--workers", type=click.IntRange(min=1), help="How many, with --scheduler local.")
 @click.option("--memory", help="For the network while it is applied, e.g. 4GB; 2 GB by default.")
 @click.option(
     "--dtype", type=click.Choice(DTYPES), default="auto", help="auto: the input's, if its steps are fine enough."
@@ -75,8 +89,9 @@ def command(
     output: str,
     model: Path | None,
     *,
-    memory: str | None,
-    reference: Path | None,
+    form: str | None,
+    scheduler: str | None,
+    workers: int | None,
     as_json: bool,
     **flags: Any,
 ) -> None:
@@ -84,43 +99,35 @@ def command(
 
     Outputs get their names when they are complete. After Ctrl-C, or if some images failed, the same command goes on
     with what is missing. One image: -o names a file (.ome.zarr, .tif, .ome.tif, .npy, .png), or a folder if it is one
-    or ends in /.
+    or ends in /. Outputs in a folder are called like their inputs, with .denoised added.
     """
     reporter = Reporter(as_json=as_json)
     plan = TrainingPlan.from_flags(context, flags)
-    check_usage(context, flags, inputs, has_model=model is not None, has_reference=reference is not None)
+    check_usage(context, flags, inputs, has_model=model is not None)
     out = Path(output)
     if output.endswith(("/", "\\")) and not known_suffix(out):
         check_folder(out)
-    jobs = plan_jobs(inputs, out)
+    jobs = plan_jobs(inputs, out, f".{form}" if form else "", shared=scheduler is not None)
     if len(inputs) > 1:
         check_folder(out)
+    if scheduler:
+        check_shared(jobs)
     applying = {name: flags[name] for name in ("dtype", "precision", "device", "augment")}
-    applying |= {"memory": check_memory(memory)} if memory else {}
+    applying |= {"memory": check_memory(flags["memory"])} if flags["memory"] else {}
     if len(jobs) == 1:  # a wrong name should not wait for torch
         open_all([jobs[0].source], flags["axes"])
-    request = Request(
-        model=load_model(model) if model else None,
-        plan=plan,
-        axes=flags["axes"],
-        reference=reference,
-        data_range=flags["data_range"],
-        overwrite=flags["overwrite"],
-        applying=applying,
-    )
-    task = {"model": request.model.describe() if request.model else None, "algorithm": plan.algorithm, **plan.options}
-    if len(jobs) == 1:
-        result = denoise_one(jobs[0], request, reporter)
-    else:
-        result = denoise_all(jobs, request, Finished(out, {**task, **applying, "axes": request.axes}), reporter)
+    with connected(scheduler, workers) as cluster:
+        kept = ("axes", "reference", "data_range", "overwrite", "skip_existing")
+        about = {name: flags[name] for name in kept}
+        trained = load_model(model) if model else None
+        request = Request(model=trained, plan=plan, applying=applying, scheduler=cluster, **about)
+        result = denoise_one(jobs[0], request, reporter) if len(jobs) == 1 else denoise_all(jobs, request, reporter)
     reporter.result({**result, "seconds": seconds_since_start()})
     if result.get("failed"):
         raise FailedError
 
 
-def check_usage(
-    context: click.Context, flags: Mapping[str, Any], inputs: Sequence[Path], *, has_model: bool, has_reference: bool
-) -> None:
+def check_usage(context: click.Context, flags: Mapping[str, Any], inputs: Sequence[Path], *, has_model: bool) -> None:
     """Refuse flags that contradict each other."""
     given = [f"--{name}" for name in TRAINING_FLAGS if flags[name]]
     given += [option.opts[0] for option in given_settings(context.command, flags)]
@@ -128,7 +135,9 @@ def check_usage(
         raise click.UsageError(f"{', '.join(given)} is for training, but -m gives a model that is trained already.")
     if flags["target"] and len(inputs) > 1:
         raise click.UsageError("--target goes with one image. Train on all pairs with 'ssdenoise train', then use -m.")
-    if has_reference and len(inputs) > 1:
+    if flags["overwrite"] and flags["skip_existing"]:
+        raise click.UsageError("--overwrite replaces existing outputs, --skip-existing leaves them: give one of both.")
+    if flags["reference"] and len(inputs) > 1:
         raise click.UsageError("--reference goes with one image. Denoise the images one by one to compare them.")
 
 
@@ -147,9 +156,18 @@ def check_folder(out: Path) -> None:
     out.mkdir(exist_ok=True)
 
 
+def check_shared(jobs: Sequence[Job]) -> None:
+    """Refuse outputs that several workers cannot write."""
+    for job in jobs:
+        if not known_suffix(job.output).endswith(".zarr"):
+            raise click.UsageError(
+                f"{job.output} cannot be written by several workers at once. With --scheduler, write .ome.zarr."
+            )
+
+
 def check_memory(memory: str) -> str:
     """Return an amount of memory that can be read."""
-    from napari_ssdenoise.engine.stream import parse_memory
+    from napari_ssdenoise.engine.memory import parse_memory
 
     try:
         parse_memory(memory)
@@ -168,33 +186,14 @@ def load_model(path: Path) -> TrainedModel:
     return TrainedModel.load(path)
 
 
-def denoise_all(jobs: Sequence[Job], request: Request, finished: Finished, reporter: Reporter) -> dict[str, Any]:
-    """Denoise one image after the other; one that fails does not stop the rest."""
-    finished.load()
-    results: list[dict[str, Any]] = []
-    failed = 0
-    for number, job in enumerate(jobs, 1):
-        reporter.say(f"[{number}/{len(jobs)}] {job.source}")
-        done = finished.get(job)
-        if done:
-            reporter.say(f"done before: {job.output}")
-            results.append(done)
-            continue
-        try:
-            result = denoise_one(job, request, reporter)
-        except Exception as error:
-            if not is_input_error(error):
-                raise
-            failed += 1
-            reporter.fail(f"{job.source}: {explain(error)}")
-            results.append({"input": str(job.source), "error": explain(error)})
-            continue
-        finished.add(job, result)
-        results.append(result)
-    reporter.say(f"{len(jobs) - failed} of {len(jobs)} images denoised" + (f", {failed} failed." if failed else "."))
-    if not failed:
-        finished.remove()
-    return {"output": str(finished.path.parent), "failed": failed, "results": results}
+def denoise_all(jobs: Sequence[Job], request: Request, reporter: Reporter) -> dict[str, Any]:
+    """Denoise one image after the other, or several at a time on a cluster."""
+    model, plan = request.model, request.plan
+    task = {"model": model.describe() if model else None, "algorithm": plan.algorithm, **plan.options}
+    finished = Finished(jobs[0].output.parent, {**task, **request.applying, "axes": request.axes})
+    batch = Batch(jobs, lambda job, reporter: denoise_one(job, request, reporter), finished, reporter)
+    # Trainings take turns: each of them uses all of this machine.
+    return batch.run(request.scheduler if model else None)
 
 
 def denoise_one(job: Job, request: Request, reporter: Reporter) -> dict[str, Any]:
@@ -202,12 +201,16 @@ def denoise_one(job: Job, request: Request, reporter: Reporter) -> dict[str, Any
     from napari_ssdenoise.io._writer import check_output
 
     started = seconds_since_start()
+    result: dict[str, Any] = {"input": str(job.source), "output": str(job.output)}
+    if request.skip_existing and job.output.exists():
+        reporter.say(f"exists already: {job.output}")
+        return {**result, "skipped": True}
     (volume,) = open_all([job.source], request.axes)
     check_output(job.output, overwrite=request.overwrite, folder=known_suffix(job.output).endswith(".zarr"))
     reference = open_reference(request.reference, volume, request.axes) if request.reference else None
     reporter.say(f"noisy: {describe_volume(volume)}")
-    result: dict[str, Any] = {"input": str(job.source), "output": str(job.output)}
     model = request.model
+    options = {**request.applying, "overwrite": request.overwrite, "scheduler": request.scheduler}
     if model is None:
         from napari_ssdenoise.io.checkpoint import checkpoint_path, remove_checkpoint
 
@@ -215,11 +218,11 @@ def denoise_one(job: Job, request: Request, reporter: Reporter) -> dict[str, Any
         try_output(trainer, volume, job.output, request)
         result |= run_training(trainer, checkpoint_path(job.output), reporter)
         model = trainer.model
-        apply(model, volume, job.output, reporter, overwrite=request.overwrite, **request.applying)
+        apply(model, volume, job.output, reporter, **options)
         # Only now: until the output is complete, the checkpoint is what makes the same weights again.
         remove_checkpoint(checkpoint_path(job.output))
     else:
-        apply(model, volume, job.output, reporter, overwrite=request.overwrite, **request.applying)
+        apply(model, volume, job.output, reporter, **options)
         result["steps"] = model.record.get("steps")
     seconds = seconds_since_start() - started
     reporter.say(f"denoised: {job.output} (in {duration(seconds)})")
