@@ -75,6 +75,20 @@ def test_a_network_stops_between_its_layers():
         network(torch.zeros(1))
 
 
+def test_a_stop_while_the_network_is_prepared_is_not_taken_for_an_unknown_layer():
+    from napari_ssdenoise.algorithms import get_algorithm
+
+    network = get_algorithm("n2v", depth=1, width=4).build(1, (True, True))
+    halo = network.reach()
+    stop = threading.Event()
+    interrupt_between_layers(network, stop)
+    stop.set()
+    assert network.reach() == halo
+    torch = pytest.importorskip("torch")
+    with pytest.raises(Stopped):
+        network(torch.zeros(1, 1, 8, 8))
+
+
 def test_limits_come_at_first_and_at_last():
     sampled = Sampled()
     assert sampled.add(np.zeros((100, 100))) == (0, 1)

@@ -61,22 +61,24 @@ class ArrayDenoising:
         """Yield `Stage`, then `Progress` after every tile."""
         yield Stage("Denoising…")
         from napari_ssdenoise.engine.device import describe_device
-        from napari_ssdenoise.engine.predict import predict_tiles
-        from napari_ssdenoise.engine.stream import plan_volume
+        from napari_ssdenoise.engine.execute import execute
+        from napari_ssdenoise.engine.plan import plan_volume
 
         layout = self.model.geometry.layout(self.volume)
         predictor = interruptible(self.model, stop).predictor(device=self.device, augment=self.augment)
         yield Stage("Denoising…", describe_device(predictor.device, predictor.dtype))
-        plan = plan_volume(predictor, self.volume, layout, tile=None, memory=APPLY_MEMORY)
-        work = [(index, tile) for index in layout.indices(self.volume.shape) for tile in plan]
-        work.sort(key=lambda item: not self._in_view(layout.key(item[0], item[1].target)))
+        plan = plan_volume(predictor, self.volume, layout, memory=APPLY_MEMORY)
+        units = list(plan.units(layout, self.volume.shape))
+        units.sort(key=lambda unit: not any(self._in_view(layout.key(i, unit.tile.target)) for i in unit.indices))
         started, sampled = time.perf_counter(), Sampled()
-        for count, result in enumerate(predict_tiles(predictor, self.volume, layout, work), 1):
-            region = layout.key(result.index, result.tile.target)
-            self.out[region] = block = as_shown(layout.from_network(result.images["mean"]), self.volume)
-            limits = sampled.add(block, last=count == len(work))
-            remaining = (time.perf_counter() - started) / count * (len(work) - count)
-            yield Progress(count, len(work), remaining, region, limits)
+        done, total = 0, int(np.prod(self.volume.shape))
+        for piece in execute(predictor, plan, self.volume, layout, units, self.out.nbytes):
+            region = layout.key(piece.index, piece.target)
+            self.out[region] = block = as_shown(layout.from_network(piece.images["mean"]), self.volume)
+            done = min(done + block.size, total)
+            limits = sampled.add(block, last=done == total)
+            remaining = (time.perf_counter() - started) / done * (total - done)
+            yield Progress(done, total, remaining, region, limits)
 
     def _in_view(self, region: Region) -> bool:
         if self.view is None:

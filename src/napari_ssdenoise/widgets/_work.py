@@ -89,7 +89,9 @@ def interrupt_between_layers(network: Any, stop: Event) -> None:
             raise Stopped
 
     for module in network.modules():
-        module.register_forward_pre_hook(check)
+        # Layers only: blocks are also called while the network is written down, which must not be cut short.
+        if next(module.children(), None) is None:
+            module.register_forward_pre_hook(check)
 
 
 def interruptible(model: TrainedModel, stop: Event) -> TrainedModel:
@@ -189,7 +191,7 @@ def as_shown(image: NDArray[np.float32], volume: Volume) -> NDArray[Any]:
     """Return values that the viewer can show: colours as integers of the source's kind, all else as it is."""
     if "S" not in volume.axes:
         return image
-    from napari_ssdenoise.engine.stream import to_dtype
+    from napari_ssdenoise.engine.job import to_dtype
 
     return np.clip(image, 0, 1) if volume.dtype.kind == "f" else to_dtype(image, volume.dtype)
 

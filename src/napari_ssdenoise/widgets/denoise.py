@@ -12,7 +12,7 @@ from napari.viewer import Viewer
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QVBoxLayout, QWidget
 
-from napari_ssdenoise._threads import share_processor
+from napari_ssdenoise._threads import share_processor, use_large_pages
 from napari_ssdenoise.volume import require_intensities
 from napari_ssdenoise.widgets._control import ApplyControl, TrainingControl
 from napari_ssdenoise.widgets._form import FormArea
@@ -39,6 +39,7 @@ class DenoiseWidget(QWidget):
 
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        use_large_pages()
         share_processor()  # with the viewer's own event loop
         self.viewer = napari_viewer
         self.model: TrainedModel | None = None
