@@ -45,6 +45,10 @@ class Window:
         """Return how many outputs the first ``end`` inputs suffice for."""
         return (end - self.after) // self.down * self.up
 
+    def around(self) -> Window:
+        """Return the window widened to hold the output plane's own place, for a layer that is called on parts."""
+        return Window(max(0, self.before), max(0, self.after), self.down, self.up)
+
     def length(self, n: int) -> int:
         """Return the number of outputs of ``n`` inputs in all."""
         return n // self.down * self.up
@@ -88,7 +92,7 @@ def _written_down(network: nn.Module) -> fx.GraphModule:
         name: layer for name, layer in network.named_modules() if name and not any(True for _ in layer.children())
     }
     recorded: dict[int, Any] = {id(layer): _Recorded(layer, name, tracer) for name, layer in layers.items()}
-    copy: Any = deepcopy(network, recorded)
+    copy: Any = deepcopy(network, recorded).eval()
     if len(signature(copy.forward).parameters) != 1:
         raise ValueError("the network has several inputs.")
     result = copy.forward(fx.Proxy(graph.placeholder("x"), tracer))

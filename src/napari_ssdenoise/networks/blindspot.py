@@ -1,0 +1,294 @@
+"""The blind-spot U-Net of HQ-SSL (Laine et al. 2019): sees all of an image but the pixel that it predicts.
+
+One U-Net looks at the half-plane (half-space in 3D) before a pixel along one direction. It is run in every direction,
+with its kernels turned instead of the image, so that no image is rotated and any size is possible; a few convolutions
+of width 1 join what the directions see.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from napari_ssdenoise.networks.blocks import CONV, FLOAT_CONV
+from napari_ssdenoise.networks.windows import Window, reach
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+SLOPE = 0.1  # of the leaky ReLU
+
+
+class Direction(NamedTuple):
+    """Where a half-plane lies: on the side of small indices (``sign`` 1) or large ones (-1) of a spatial axis."""
+
+    axis: int
+    sign: int
+
+    def keep(self, x: Tensor, length: int, extra: int) -> Tensor:
+        """Cut ``length`` planes out of ``length + extra``: those that the half-plane reaches."""
+        return x.narrow(self.axis + 2, 0 if self.sign > 0 else extra, length)
+
+    def window(self, axis: int, across: Window, back: int, ahead: int, down: int = 1) -> Window:
+        """Return a layer's window: ``back`` planes into the half-plane and ``ahead`` out of it along the direction."""
+        if axis != self.axis:
+            return across
+        return Window(back, ahead, down) if self.sign > 0 else Window(ahead, back, down)
+
+
+class Turning(nn.Module):
+    """A convolution (3 wide) along one direction: its output sees no plane beyond its own.
+
+    Parameters
+    ----------
+    shared
+        Holds the kernel, for growing indices along axis ``home``; not registered again here.
+    home
+        See above.
+    direction
+        Which the kernel is turned to.
+    """
+
+    def __init__(self, shared: nn.Conv2d | nn.Conv3d, home: int, direction: Direction) -> None:
+        super().__init__()
+        self.__dict__["shared"] = shared
+        self.home = home
+        self.direction = direction
+
+    def forward(self, x: Tensor) -> Tensor:
+        axis, sign = self.direction
+        shared: Any = self.shared
+        weight = shared.weight
+        weight = weight.transpose(self.home + 2, axis + 2) if axis != self.home else weight
+        weight = weight if sign > 0 else weight.flip(axis + 2)
+        x = x.to(weight.dtype) if weight.dtype is torch.bfloat16 else x
+        convolve = F.conv2d if x.ndim == 4 else F.conv3d
+        # Padding by the convolution itself would be the same on both sides, and four times as slow backwards.
+        padded = F.pad(x, _behind(x.ndim - 2, self.direction, 2, 1))
+        return F.leaky_relu(convolve(padded, weight, shared.bias), SLOPE)
+
+    def window(self, axis: int) -> Window:
+        """Return the input that an output plane needs."""
+        return self.direction.window(axis, Window(1, 1), 2, 0)
+
+
+class ShiftedPool(nn.Module):
+    """Max-pooling, shifted by one plane against the direction: a pooled plane must not reveal what comes after it."""
+
+    def __init__(self, factors: Sequence[int], direction: Direction) -> None:
+        super().__init__()
+        self.factors = tuple(factors)
+        self.direction = direction
+
+    def forward(self, x: Tensor) -> Tensor:
+        axis = self.direction.axis
+        pool = F.max_pool2d if x.ndim == 4 else F.max_pool3d
+        if self.factors[axis] == 1:
+            return pool(x, self.factors)
+        padding = [1 if d == axis else 0 for d in range(x.ndim - 2)]
+        return self.direction.keep(pool(x, self.factors, padding=padding), x.shape[axis + 2] // 2, 1)
+
+    def window(self, axis: int) -> Window:
+        """Return the input that an output plane needs."""
+        factor = self.factors[axis]
+        if factor == 1:
+            return Window()
+        return self.direction.window(axis, Window(down=factor), 1, -1, factor)
+
+
+class Shift(nn.Module):
+    """Move an image by one plane along the direction: what makes the pixel itself invisible."""
+
+    def __init__(self, direction: Direction) -> None:
+        super().__init__()
+        self.direction = direction
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept = self.direction.keep(x, x.shape[self.direction.axis + 2] - 1, 1)
+        return F.pad(kept, _behind(x.ndim - 2, self.direction, 1, 0))
+
+    def window(self, axis: int) -> Window:
+        """Return the input that an output plane needs."""
+        return self.direction.window(axis, Window(), 1, -1)
+
+
+def _behind(ndim: int, direction: Direction, count: int, across: int) -> list[int]:
+    """Return the padding for `F.pad`: ``count`` planes far in the half-plane, and ``across`` at its sides."""
+    padding = [across] * (2 * ndim)
+    place = 2 * (ndim - 1 - direction.axis)  # F.pad counts from the last axis
+    padding[place : place + 2] = (count, 0) if direction.sign > 0 else (0, count)
+    return padding
+
+
+class _Kernels(nn.Module):
+    """The convolutions of one branch, which all its directions share."""
+
+    def __init__(self, ndim: int, channels: int, depth: int, width: int) -> None:
+        super().__init__()
+        conv = CONV[ndim]
+        self.encoder = nn.ModuleList(
+            nn.ModuleList([conv(width if level else channels, width, 3), conv(width, width, 3)])
+            for level in range(depth)
+        )
+        self.bottom = conv(width, width, 3)
+        self.decoder = nn.ModuleList(
+            nn.ModuleList([conv(2 * width, width, 3), conv(width, width, 3)]) for _ in range(depth)
+        )
+
+
+class _Branch(nn.Module):
+    """The U-Net that looks in one direction."""
+
+    def __init__(self, kernels: _Kernels, home: int, direction: Direction, factors: Sequence[int]) -> None:
+        super().__init__()
+
+        def pair(convs: Any) -> nn.Sequential:
+            return nn.Sequential(*(Turning(conv, home, direction) for conv in convs))
+
+        self.encoder = nn.ModuleList(pair(convs) for convs in kernels.encoder)
+        self.pool = ShiftedPool(factors, direction)
+        self.bottom = Turning(kernels.bottom, home, direction)
+        self.up = nn.Upsample(scale_factor=tuple(float(f) for f in factors), mode="nearest")
+        self.decoder = nn.ModuleList(pair(convs) for convs in kernels.decoder)
+        self.shift = Shift(direction)
+
+    def forward(self, x: Tensor) -> Tensor:
+        skips: list[Tensor] = []
+        for block in self.encoder:
+            x = block(x)
+            skips.append(x)
+            x = self.pool(x)
+        x = self.bottom(x)
+        for block in self.decoder:
+            x = block(torch.cat([self.up(x), skips.pop()], 1))
+        shifted: Tensor = self.shift(x)
+        return shifted
+
+
+class Scale(nn.Module):
+    """Multiply every channel by a factor that may be learned."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.logarithm = nn.Parameter(torch.zeros(channels), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.logarithm.exp().reshape(-1, *(1,) * (x.ndim - 2))
+
+    def window(self, axis: int) -> Window:
+        """Return the input that an output plane needs: itself."""
+        return Window()
+
+
+class BlindSpotUNet(nn.Module):
+    """Predict every pixel from all others; see the module.
+
+    No batch norm: batch statistics would let a pixel see itself.
+
+    Parameters
+    ----------
+    ndim
+        Spatial dimensions, 2 or 3.
+    channels_in
+        Image channels.
+    channels_out
+        Values to predict for each pixel.
+    conditions
+        Further input channels, which the network does not look at. It scales them, and hands them on behind its
+        outputs.
+    depth
+        How many times the image is halved.
+    width
+        Filters of every layer of a branch.
+    pooled
+        Which spatial axes are halved; all by default.
+
+    Notes
+    -----
+    In 3D, the two half-spaces along the first axis have kernels of their own, since neither resolution nor sampling
+    are the same as in the plane.
+    """
+
+    def __init__(
+        self,
+        ndim: int,
+        channels_in: int = 1,
+        channels_out: int = 2,
+        conditions: int = 0,
+        *,
+        depth: int = 3,
+        width: int = 32,
+        pooled: Sequence[bool] | None = None,
+    ) -> None:
+        super().__init__()
+        self.channels_in = channels_in
+        self.conditions = conditions
+        self.factors = tuple(2 if p else 1 for p in (pooled or (True,) * ndim))
+        self.depth = depth
+        plane = range(ndim - 2, ndim)
+        groups = [plane] if ndim == 2 else [plane, range(ndim - 2)]
+        kernels = [_Kernels(ndim, channels_in, depth, width) for _ in groups]
+        self.kernels = nn.ModuleList(kernels)
+        self.branches = nn.ModuleList(
+            _Branch(own, axes[0], Direction(axis, sign), self.factors)
+            for own, axes in zip(kernels, groups, strict=True)
+            for axis in axes
+            for sign in (1, -1)
+        )
+        conv = CONV[ndim]
+        seen = len(self.branches) * width
+        self.join = nn.Sequential(
+            conv(seen, seen, 1), nn.LeakyReLU(SLOPE), conv(seen, 2 * width, 1), nn.LeakyReLU(SLOPE)
+        )
+        self.head = FLOAT_CONV[ndim](2 * width, channels_out, 1)
+        self.scale = Scale(conditions)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Start as He et al. (2015) do, for leaky ReLU; the last layer with gain 1 (Laine et al., appendix)."""
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.Conv3d)):
+                nn.init.kaiming_normal_(module.weight, a=SLOPE)
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        fan_in = prod(self.head.weight.shape[1:])
+        nn.init.normal_(self.head.weight, std=fan_in**-0.5)
+
+    @property
+    def stride(self) -> tuple[int, ...]:
+        """The grid, per axis, that input sizes and tile starts must fit."""
+        return tuple(int(f) ** self.depth for f in self.factors)
+
+    @property
+    def activations(self) -> int:
+        """Values alive per input pixel where most are: the joined directions, before and after a layer."""
+        first: Any = self.join[0]
+        return 3 * int(first.in_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        image = x[:, : self.channels_in]
+        together = self.training and image.shape[-1] == image.shape[-2]
+        seen = torch.cat(self._together(image) if together else [branch(image) for branch in self.branches], 1)
+        out: Tensor = self.head(self.join(seen))
+        return torch.cat([out, self.scale(x[:, self.channels_in :])], 1) if self.conditions else out
+
+    def _together(self, image: Tensor) -> list[Tensor]:
+        """Turn copies of the image instead of the kernels: the same, and faster in training, one batch for all."""
+        y, x = image.ndim - 2, image.ndim - 1
+        turned = image.transpose(y, x)
+        sides = torch.cat([image, image.flip(y), turned, turned.flip(y)])
+        up, down, left, right = self.branches[0](sides).chunk(4)
+        seen = [up, down.flip(y), left.transpose(y, x), right.flip(y).transpose(y, x)]
+        if len(self.branches) > 4:  # along the first of three axes
+            before, after = self.branches[4](torch.cat([image, image.flip(2)])).chunk(2)
+            seen += [before, after.flip(2)]
+        return seen
+
+    def reach(self) -> tuple[int, ...]:
+        """Return how many input pixels on either side an output pixel depends on, per axis: the exact halo."""
+        return reach(self, self.stride)
