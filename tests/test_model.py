@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import zipfile
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 import pytest
 
+from napari_ssdenoise import algorithms
+from napari_ssdenoise.algorithms import Noise2Void
 from napari_ssdenoise.engine.trainer import train
 from napari_ssdenoise.model import TrainedModel
 from napari_ssdenoise.volume import Volume
@@ -39,6 +42,21 @@ def test_round_trip(model: TrainedModel, noisy: Volume, tmp_path: Path, name: st
     assert loaded.record["steps"] == 2
     model.save(tmp_path / name)  # a model may replace a model
     assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimating(Noise2Void):
+    key: ClassVar[str] = "estimating"
+    sigma: Annotated[float | None, {"min": 0.0, "max": 9.0, "step": 0.1, "label": "Sigma"}, "Of the noise."] = None
+
+
+@pytest.mark.parametrize("sigma", [None, 0.5])
+def test_optional_numbers_are_kept(
+    noisy: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sigma: float | None
+) -> None:
+    monkeypatch.setattr(algorithms, "list_algorithms", lambda: {"estimating": Estimating})
+    train(noisy, Estimating(sigma=sigma, width=4, depth=1), steps=1).save(tmp_path / "a.model")
+    assert TrainedModel.load(tmp_path / "a.model").algorithm == Estimating(sigma=sigma, width=4, depth=1)
 
 
 def test_a_model_does_not_replace_anything_else(model: TrainedModel, tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 # Public name -> the module it lives in. ``__init__.pyi`` says the same to type checkers; a test keeps them equal.
 _HOME = {
+    "BlindSpot": "algorithms.blindspot",
+    "Diagnosis": "diagnosis",
     "Noise2Noise": "algorithms.noise2noise",
     "Noise2Void": "algorithms.noise2void",
     "Scheduler": "engine.distributed",
@@ -17,6 +19,9 @@ _HOME = {
     "TrainedModel": "model",
     "Trainer": "engine.trainer",
     "Volume": "volume",
+    "ZeroShotNoise2Noise": "algorithms.zs_n2n",
+    "assess": "quality",
+    "diagnose": "diagnosis",
     "get_algorithm": "algorithms",
     "list_algorithms": "algorithms",
     "load_sample": "samples",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from napari_ssdenoise.algorithms import Algorithm
+    from napari_ssdenoise.algorithms import Algorithm, Conditions
     from napari_ssdenoise.engine.device import Precision
     from napari_ssdenoise.engine.distributed import Scheduler
     from napari_ssdenoise.engine.job import TileDone
@@ -110,6 +110,8 @@ class TrainedModel:
         Of the training images.
     record
         How it was trained: steps, seconds, seed, data, loss curve, versions.
+    conditions
+        What the network is told about the noise, by channel; see `Algorithm.fitted`.
     """
 
     algorithm: Algorithm
@@ -117,6 +119,7 @@ class TrainedModel:
     geometry: Geometry
     normalization: Normalization
     record: Mapping[str, Any] = field(default_factory=dict)
+    conditions: Conditions = ()
 
     def predictor(self, *, device: str = "auto", precision: Precision = "auto", augment: bool = False) -> Predictor:
         """Make the network ready for inference on a device."""
@@ -130,6 +133,7 @@ class TrainedModel:
             device=device,
             precision=precision,
             augment=augment,
+            conditions=self.conditions,
         )
 
     @overload
@@ -201,7 +205,7 @@ class TrainedModel:
 
         opened, layout = self._fit(volume)
         names = self._check_outputs(outputs or ("mean",))
-        predictor = self.predictor(device=device, precision=precision, augment=augment)
+        predictor = self.told(opened, layout).predictor(device=device, precision=precision, augment=augment)
         plan = plan_volume(predictor, opened, layout, tile=tile, memory=memory)
         arrays = {name: np.empty(opened.shape, np.float32) for name in names}
         results = sum(array.nbytes for array in arrays.values())
@@ -243,11 +247,12 @@ class TrainedModel:
         halo = [h if context is None else min(h, context) for h in predictor.halo]
         target = [by_axis[axis] for axis in layout.spatial]
         shape = layout.spatial_shape(opened.shape)
-        tile = single_tile(target, shape, halo, predictor.stride)
+        tile = single_tile(target, shape, halo, predictor.stride, predictor.margin)
         out = np.empty([s.stop - s.start for s in region], np.float32)
         indices = product(*(range(by_axis[axis].start, by_axis[axis].stop) for axis in layout.batch))
         origin = [s.start for s in region]
-        plan = Plan.whole(TilePlan(shape, shape, predictor.halo, predictor.stride), layout.spatial)
+        whole = TilePlan(shape, shape, predictor.halo, predictor.stride, predictor.margin)
+        plan = Plan.whole(whole, layout.spatial)
         for piece in execute(predictor, plan, opened, layout, (Unit((index,), tile) for index in indices)):
             key = layout.key(piece.index, target)
             key = tuple(
@@ -283,7 +288,7 @@ class TrainedModel:
         opened, layout = self._fit(volume)
         predictor = self.predictor(device=device, precision=precision, augment=augment)
         dtype = choose_dtype(self, opened)
-        return plan_output(predictor, opened, layout, dtype, tile=tile, memory=memory)[0]
+        return plan_output(predictor, opened, layout, dtype.itemsize, tile=tile, memory=memory)[0]
 
     def predict_into(
         self,
@@ -291,6 +296,7 @@ class TrainedModel:
         path: str | PathLike[str],
         *,
         output: str = "mean",
+        also: Mapping[str, str | PathLike[str]] | None = None,
         dtype: str = "auto",
         memory: str | int = DEFAULT_MEMORY,
         tile: Sequence[int] | None = None,
@@ -314,10 +320,13 @@ class TrainedModel:
             Output file: ``.ome.zarr``, ``.zarr``, ``.tif``, ``.npy`` or ``.png``.
         output
             Which of the algorithm's outputs to write.
+        also
+            Further outputs to write in the same run, and their files: ``{"std": "uncertainty.ome.zarr"}``.
         dtype
             ``"auto"`` keeps the input's dtype where its steps are fine enough for the denoised values, else float32.
+            Standard deviations are always float32.
         overwrite
-            Replace an existing output.
+            Replace existing outputs.
         resume
             Go on from a stopped run of the same model on the same image.
         scheduler
@@ -334,20 +343,20 @@ class TrainedModel:
         Raises
         ------
         FileExistsError
-            If the output exists and ``overwrite`` is False.
+            If an output exists and ``overwrite`` is False.
         ValueError
             If the volume does not fit the model.
         """
         from napari_ssdenoise.engine.stream import prepare, stream
 
         opened, layout = self._fit(volume)
-        (name,) = self._check_outputs((output,))
+        paths = {output: Path(path), **{name: Path(other) for name, other in (also or {}).items() if name != output}}
+        self._check_outputs(tuple(paths))
         task = prepare(
-            self,
+            self.told(opened, layout),
             opened,
             layout,
-            Path(path),
-            name,
+            paths,
             dtype,
             memory=memory,
             tile=tile,
@@ -379,6 +388,16 @@ class TrainedModel:
 
         return load_model(Path(path))
 
+    def told(self, volume: Volume, layout: Layout) -> TrainedModel:
+        """Return the model with the conditions of this volume, if its algorithm tells images apart."""
+        if not self.algorithm.per_image:
+            return self
+        from napari_ssdenoise.engine.scenes import View
+
+        views = [View(volume, layout, index) for index in layout.indices(volume.shape)]
+        conditions = self.algorithm.fitted(views, self.normalization, np.random.default_rng(0))[1]
+        return replace(self, conditions=conditions)
+
     def describe(self) -> dict[str, Any]:
         """Return everything but the weights, as plain values for JSON."""
         return {
@@ -386,6 +405,7 @@ class TrainedModel:
             "settings": asdict(self.algorithm),
             "geometry": asdict(self.geometry),
             "normalization": asdict(self.normalization),
+            "conditions": [list(told) for told in self.conditions],
             "record": dict(self.record),
         }
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def test_declarations_are_complete(key: str) -> None:
         assert setting.check(setting.default) == setting.default
         if setting.type in (int, float):
             assert setting.step
-            assert setting.min is not None
+            assert setting.min is not None or setting.optional
     assert get_algorithm(key, **asdict(get_algorithm(key))) == get_algorithm(key)
 
 
@@ -49,6 +49,25 @@ def test_declarations_are_complete(key: str) -> None:
 def test_bad_settings(key: str, values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         get_algorithm(key, **values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimating(Noise2Void):
+    key: ClassVar[str] = "estimating"
+    sigma: Annotated[float | None, {"min": 0.0, "max": 9.0, "step": 0.1, "label": "Sigma"}, "Of the noise."] = None
+
+
+def test_an_optional_number() -> None:
+    (sigma,) = (setting for setting in settings(Estimating) if setting.name == "sigma")
+    assert (sigma.type, sigma.optional, sigma.default) == (float, True, None)
+    assert Estimating().sigma is None
+    assert Estimating(sigma=2).sigma == 2.0
+    assert (sigma.parse("auto"), sigma.parse("0.5")) == (None, 0.5)
+    with pytest.raises(ValueError, match=r"sigma=-1 is outside \[0.0, 9.0\]"):
+        Estimating(sigma=-1)
+    (radius,) = (setting for setting in settings(Estimating) if setting.name == "radius")
+    with pytest.raises(ValueError, match="radius=None must be of type int"):
+        radius.check(None)
 
 
 def test_an_algorithm_is_returned_as_it_is() -> None:

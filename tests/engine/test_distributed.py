@@ -8,15 +8,16 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import psutil
 import pytest
 
 from napari_ssdenoise import open_volume
+from napari_ssdenoise.algorithms import Noise2Void
 from napari_ssdenoise.engine import plan, worker
 from napari_ssdenoise.engine.job import Place, to_dtype
 from napari_ssdenoise.engine.tiles import TilePlan
@@ -31,6 +32,8 @@ from napari_ssdenoise.engine.distributed import Scheduler  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from torch import Tensor
 
     from napari_ssdenoise.engine.job import TileDone
     from napari_ssdenoise.model import TrainedModel
@@ -125,6 +128,30 @@ def test_a_stack_is_cut_for_the_workers(cluster: Scheduler, case: tuple[TrainedM
     predict(model, source, tmp_path / "out.ome.zarr", cluster)
     expected = model.predict(source, precision="float32", memory="90 MB")
     np.testing.assert_allclose(pixels(tmp_path / "out.ome.zarr"), expected, rtol=1e-5, atol=1e-3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doubting(Noise2Void):
+    """Noise2Void with what it would call its uncertainty."""
+
+    key: ClassVar[str] = "doubting"
+    outputs: ClassVar[tuple[str, ...]] = ("mean", "std")
+
+    def read_out(self, raw: Tensor, noisy: Tensor) -> dict[str, Tensor]:
+        return {"mean": raw, "std": (raw - noisy).abs()}
+
+
+def test_several_outputs_in_one_run(cluster: Scheduler, make_model: MakeModel, tmp_path: Path) -> None:
+    model = make_model("YX", algorithm=Doubting(width=4, depth=1))
+    paths = {"mean": tmp_path / "mean.ome.zarr", "std": tmp_path / "std.ome.zarr"}
+    how: dict[str, Any] = {"scheduler": cluster, "precision": "float32"}
+    with pytest.raises(ValueError, match=r"std\.tif cannot be written by several workers"):
+        list(model.predict_into(movie(), paths["mean"], also={"std": tmp_path / "std.tif"}, **how))
+    list(model.predict_into(movie(), paths["mean"], also={"std": paths["std"]}, **how))
+    expected = model.predict(movie(), outputs=("mean", "std"), precision="float32")
+    for path, image in zip(paths.values(), expected, strict=True):
+        np.testing.assert_allclose(pixels(path), image, rtol=1e-5, atol=1e-3)
+    assert sorted(tmp_path.iterdir()) == sorted(paths.values())
 
 
 def test_integers_differ_by_rounding_at_most(cluster: Scheduler, model: TrainedModel, tmp_path: Path) -> None:
@@ -364,7 +391,7 @@ def test_an_output_that_a_worker_does_not_see_is_not_begun_anew(model: TrainedMo
 
     options: dict[str, Any] = {"memory": "1 GB", "tile": None, "device": "cpu", "precision": "float32"}
     layout = model.geometry.layout(movie())
-    task = prepare(model, movie(), layout, tmp_path / "o.zarr", "mean", "auto", augment=False, **options)
+    task = prepare(model, movie(), layout, {"mean": tmp_path / "o.zarr"}, "auto", augment=False, **options)
     with pytest.raises(OSError, match="does not see the output"):
         worker._writer(task)
     assert not list(tmp_path.iterdir())

@@ -16,7 +16,8 @@ import zarr
 from napari_ssdenoise import open_volume
 from napari_ssdenoise.engine import plan as planning
 from napari_ssdenoise.engine import stream
-from napari_ssdenoise.engine.job import Ledger, Place, lock_output
+from napari_ssdenoise.engine.job import Ledger, Place
+from napari_ssdenoise.engine.outputs import lock_output
 from napari_ssdenoise.io import UnreadableError, _pyramid, _writer
 from napari_ssdenoise.io._lazy import LazyArray
 from napari_ssdenoise.volume import Volume
@@ -108,7 +109,7 @@ def test_two_runs_on_one_output_are_refused(model: TrainedModel, noisy: Path, tm
 def test_the_lock_is_free_after_a_kill(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from napari_ssdenoise.engine.job import lock_output\n"
+        "from napari_ssdenoise.engine.outputs import lock_output\n"
         "lock = lock_output(Path(sys.argv[1])); os.kill(os.getpid(), signal.SIGTERM)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "out.npy")], timeout=120, check=False)
@@ -245,7 +246,7 @@ def test_no_chunk_of_any_resolution_is_shared_by_two_blocks(
     model = make_model(spatial)
     layout = model.geometry.layout(volume)
     task = stream.prepare(
-        *(model, volume, layout, tmp_path / "out.ome.zarr", "mean", "float32"),
+        *(model, volume, layout, {"mean": tmp_path / "out.ome.zarr"}, "float32"),
         **{"memory": "300 MB", "tile": tile, "device": "cpu", "precision": "float32", "augment": False},
     )
     writer = task.writer(resume=False, overwrite=False)

@@ -29,9 +29,7 @@ def shaped(axes: str, *shape: int, dtype: str = "uint16", chunks: tuple[int, ...
 
 def plan_of(model: Any, volume: Volume, memory: str | int, **options: Any) -> Plan:
     predictor = model.predictor(device="cpu", precision="float32", augment=options.pop("augment", False))
-    return plan_output(predictor, volume, model.geometry.layout(volume), np.dtype("uint16"), memory=memory, **options)[
-        0
-    ]
+    return plan_output(predictor, volume, model.geometry.layout(volume), 2, memory=memory, **options)[0]
 
 
 def counted(plan: Plan, model: Any, volume: Volume) -> np.ndarray[Any, Any]:
@@ -92,7 +90,7 @@ def test_blocks_are_whole_output_chunks(make_model: Any) -> None:
     predictor = model.predictor(device="cpu", precision="float32")
     layout = model.geometry.layout(volume)
     for memory in ("150 MB", "50 MB", "30 MB"):
-        plan, chunks = plan_output(predictor, volume, layout, np.dtype("uint16"), memory=memory)
+        plan, chunks = plan_output(predictor, volume, layout, 2, memory=memory)
         for unit in plan.units(layout, volume.shape):
             for block in plan.blocks(unit):
                 for part, chunk, n in zip(block, chunks, volume.shape, strict=True):

@@ -65,7 +65,7 @@ def test_equal_seeds_give_equal_models() -> None:
 
 @pytest.mark.parametrize("resident_bytes", [1 << 30, 0], ids=["resident", "pool"])
 def test_resumed_equals_uninterrupted(resident_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "PatchSampler", lambda *args: PatchSampler(*args, resident_bytes))
+    monkeypatch.setattr(engine, "PatchSampler", lambda *args, **rest: PatchSampler(*args, resident_bytes, **rest))
     image = noise(80, 70)
     straight = Trainer(tiny(), image, steps=12)
     for _ in straight:

@@ -11,15 +11,28 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
-from napari_ssdenoise.algorithms._base import Algorithm, Setting, settings
+from napari_ssdenoise.algorithms._base import Algorithm, Conditions, Setting, settings
+from napari_ssdenoise.algorithms.blindspot import BlindSpot
 from napari_ssdenoise.algorithms.noise2noise import Noise2Noise
 from napari_ssdenoise.algorithms.noise2void import Noise2Void
+from napari_ssdenoise.algorithms.zs_n2n import ZeroShotNoise2Noise
 
-__all__ = ["Algorithm", "Noise2Noise", "Noise2Void", "Setting", "get_algorithm", "list_algorithms", "settings"]
+__all__ = [
+    "Algorithm",
+    "BlindSpot",
+    "Conditions",
+    "Noise2Noise",
+    "Noise2Void",
+    "Setting",
+    "ZeroShotNoise2Noise",
+    "get_algorithm",
+    "list_algorithms",
+    "settings",
+]
 
 logger = logging.getLogger(__name__)
 
-BUILT_IN: tuple[type[Algorithm], ...] = (Noise2Void, Noise2Noise)
+BUILT_IN: tuple[type[Algorithm], ...] = (Noise2Void, Noise2Noise, BlindSpot, ZeroShotNoise2Noise)
 
 
 @cache

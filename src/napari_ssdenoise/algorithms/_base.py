@@ -2,29 +2,50 @@
 
 An algorithm is a frozen dataclass in a file of its own. Its fields are its settings, written once as
 ``Annotated[type, {"min", "max", "step", "label", ...}]``: the form, the command-line flags, the range checks and the
-JSON in a saved model all come from them. No module here imports torch before a network is built.
+JSON in a saved model all come from them. A number that may be left to the data is ``float | None`` with the default
+None. No module here imports torch before a network is built.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, get_args, get_origin, get_type_hints
+from math import prod
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    Protocol,
+    Self,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from napari_ssdenoise.engine.scenes import Scene, View
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from torch import Generator, Tensor
 
     from napari_ssdenoise.axes import Layout
     from napari_ssdenoise.engine.patches import Batch
+    from napari_ssdenoise.normalize import Normalization
     from napari_ssdenoise.volume import Volume
+
+Conditions = tuple[tuple[float, ...], ...]
+
+AUTO = "auto"  # how people see and write the None of an optional setting
 
 
 class Network(Protocol):
     """A torch module that knows its geometry."""
+
+    training: bool
 
     @property
     def stride(self) -> tuple[int, ...]:
@@ -54,15 +75,18 @@ class Setting:
     max: float | None = None
     step: float | None = None
     advanced: bool = False
+    optional: bool = False  # None is a value too: "auto", which leaves the choice to the data
 
     def check(self, value: Any) -> Any:
-        """Return the value in the setting's type.
+        """Return the value in the setting's type, or None where the setting is optional.
 
         Raises
         ------
         ValueError
             If it is of another kind, out of range or not a choice.
         """
+        if self.optional and value is None:
+            return None
         if self.choices and value not in self.choices:
             raise ValueError(f"{self.name}={value!r} is unknown; choose one of {', '.join(self.choices)}.")
         fits = isinstance(value, (int, float)) if self.type is float else isinstance(value, self.type)
@@ -73,6 +97,16 @@ class Setting:
             raise ValueError(f"{self.name}={value} is outside [{low}, {high}].")
         return self.type(value)
 
+    def parse(self, text: str) -> Any:
+        """Return the value that a text stands for; ``"auto"`` is the None of an optional setting.
+
+        Raises
+        ------
+        ValueError
+            If the text does not fit.
+        """
+        return self.check(None if self.optional and text.strip().lower() == AUTO else self.type(text))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Algorithm(ABC):
@@ -82,6 +116,16 @@ class Algorithm(ABC):
     title: ClassVar[str]
     reference: ClassVar[str]
     outputs: ClassVar[tuple[str, ...]] = ("mean",)
+    # Whether images are mirrored at their borders; else zeros surround them, as in every convolution.
+    mirrored: ClassVar[bool] = True
+    # How Adam averages gradients, and the share of the training before its steps become smaller.
+    momenta: ClassVar[tuple[float, float]] = (0.9, 0.999)
+    steady: ClassVar[float] = 0.0
+    weight_decay: ClassVar[float] = 0.0
+    # Whether some pixels are spared in training, for `calibrate`.
+    spares: ClassVar[bool] = False
+    # Side of the training patches along Y and X where `patch` is 0.
+    patch_side: ClassVar[int] = 64
 
     patch: Annotated[
         int,
@@ -103,6 +147,10 @@ class Algorithm(ABC):
         for setting in settings(type(self)):
             object.__setattr__(self, setting.name, setting.check(getattr(self, setting.name)))
 
+    def batch_size(self, patch: Sequence[int]) -> int:
+        """Choose how many patches a step takes where `batch` is 0: about 65,000 pixels in 2D, four at least."""
+        return max(4, 65536 // prod(patch))
+
     @abstractmethod
     def build(self, channels: int, pooled: Sequence[bool]) -> Any:
         """Make a new network (a `Network`) for images of ``channels``, halved along the ``pooled`` spatial axes."""
@@ -110,6 +158,9 @@ class Algorithm(ABC):
     @abstractmethod
     def loss(self, network: Network, batch: Batch, rng: Generator) -> Tensor:
         """Return the loss, a scalar, of a batch of normalised patches."""
+
+    def calibrate(self, network: Network, batches: Sequence[Batch]) -> None:  # noqa: B027 - most have nothing to adjust
+        """Adjust a trained network, in place, to the pixels that were spared (see `spares`); nothing by default."""
 
     def predict(self, network: Network, noisy: Tensor) -> dict[str, Tensor]:
         """Return, for normalised images (B, C, *spatial), one image for each of `outputs`.
@@ -127,6 +178,26 @@ class Algorithm(ABC):
         noisy : (B, C, *spatial), float32
         """
         return {"mean": raw}
+
+    def fitted(
+        self, views: Sequence[View], normalization: Normalization, rng: np.random.Generator
+    ) -> tuple[Self, Conditions]:
+        """Look at the images before the training.
+
+        Returns
+        -------
+        algorithm
+            Itself, with settings that it chose where they were left open.
+        conditions
+            What the network is to be told about each channel, as constant images beside it: equally many numbers for
+            each, or none at all.
+        """
+        return self, ()
+
+    @property
+    def per_image(self) -> bool:
+        """Whether conditions are found anew for every image, those that a trained model is applied to included."""
+        return False
 
     def scenes(self, volumes: Sequence[Volume], layouts: Sequence[Layout], targets: Sequence[Volume]) -> list[Scene]:
         """List the places to draw patches from: here, every image of every volume by itself."""
@@ -160,7 +231,11 @@ def settings(algorithm: type[Algorithm]) -> list[Setting]:
 def _setting(name: str, default: Any, hint: Any) -> Setting:
     kind, facts, explanation = get_args(hint)
     choices = get_args(kind) if get_origin(kind) is Literal else ()
-    return Setting(name, str if choices else kind, default, help=explanation, choices=choices, **facts)
+    optional = not choices and type(None) in get_args(kind)
+    if optional:
+        (kind,) = (member for member in get_args(kind) if member is not type(None))
+    kind = str if choices else kind
+    return Setting(name, kind, default, help=explanation, choices=choices, optional=optional, **facts)
 
 
 @dataclass(frozen=True, kw_only=True)

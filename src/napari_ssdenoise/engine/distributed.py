@@ -103,13 +103,16 @@ class Scheduler:
         ValueError
             If the output is not Zarr, which alone can be written by several processes.
         """
-        if task.path.suffix.lower() != ".zarr":
+        for output in task.outputs:
+            if output.path.suffix.lower() == ".zarr":
+                continue
             raise ValueError(
-                f"{task.path.name} cannot be written by several workers at once. Give an output that ends in .ome.zarr."
+                f"{output.path.name} cannot be written by several workers at once. Give a name that ends in .ome.zarr."
             )
         images = ceil(len(list(task.layout.indices(task.volume.shape))) / task.plan.batch)
         plan = _split(task.plan, images, max(1, self.workers))
-        return replace(task, path=task.path.absolute(), volume=worker.portable(task.volume), plan=plan)
+        outputs = tuple(replace(output, path=output.path.absolute()) for output in task.outputs)
+        return replace(task, outputs=outputs, volume=worker.portable(task.volume), plan=plan)
 
     def run(self, job: Job) -> Iterator[Place]:
         """Compute what is left of an output, and yield the place of every block when it is on disk.

@@ -112,7 +112,20 @@ class _Images:
 
     def normalised(self, unit: Unit, low: int, high: int) -> Tensor:
         blocks, channels = self.read(unit, low, high)
-        return self.predictor.normalised(blocks, channels)
+        noisy = self.predictor.normalised(blocks, channels)
+        if not self.predictor.algorithm.mirrored:
+            self._blank(noisy[:, : len(blocks[0])], unit.tile, low)
+        return noisy
+
+    def _blank(self, image: Tensor, tile: Tile, low: int) -> None:
+        """Put zeros, as convolutions do, where the input sticks out of the image; it begins at plane ``low``."""
+        for d, (source, (before, _)) in enumerate(zip(tile.source, tile.padding, strict=True)):
+            count = image.shape[d + 2]
+            first = before - (low if d == self.plan.axis else 0)
+            last = first + source.stop - source.start
+            image.narrow(d + 2, 0, min(count, max(0, first))).zero_()
+            behind = min(count, max(0, count - last))
+            image.narrow(d + 2, count - behind, behind).zero_()
 
     def pieces(self, unit: Unit, low: int, outputs: dict[str, NDArray[np.float32]]) -> Iterator[Piece]:
         """Cut results that begin at plane ``low`` of a unit's input down to its target, in the input's units."""
@@ -240,7 +253,10 @@ def _halved(images: _Images, left: Sequence[Unit], planes: int, error: RuntimeEr
         across, grid = target[widest], predictor.stride[widest]
         middle = across.start + -(-(across.stop - across.start) // 2 // grid) * grid
         halves = [slice(across.start, middle), slice(middle, across.stop)]
-        tiles = [single_tile(_with(target, widest, half), shape, predictor.halo, predictor.stride) for half in halves]
+        tiles = [
+            single_tile(_with(target, widest, half), shape, predictor.halo, predictor.stride, predictor.margin)
+            for half in halves
+        ]
         if max(_length(tile, widest) for tile in tiles) > 0.9 * _length(unit.tile, widest):
             raise error
         units += [replace(unit, tile=tile, start=0) for tile in tiles]

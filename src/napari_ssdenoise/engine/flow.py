@@ -70,7 +70,7 @@ class Flow:
         self._layers: dict[fx.Node, Any] = {
             n: graph.get_submodule(str(n.target)) for n in self._nodes if n.op == "call_module"
         }
-        self._windows = {node: window_of(graph, node, axis) for node in self._nodes}
+        self._windows = {node: window_of(graph, node, axis).around() for node in self._nodes}
         (end,) = (node for node in graph.graph.nodes if node.op == "output")
         (self._last,) = end.all_input_nodes
         self._users = {node: [u for u in node.users if u is not end] for node in self._nodes}

@@ -1,28 +1,27 @@
-"""One output being made: what of it is done, and how blocks are put together and written."""
+"""Outputs being made: what of them is done, and how blocks are put together and written."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import time
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_ssdenoise.engine.device import choose_device, choose_precision
 from napari_ssdenoise.engine.execute import execute
+from napari_ssdenoise.engine.outputs import Files, Locks, Output
 from napari_ssdenoise.io import UnreadableError, clear_error
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import TracebackType
 
-    from filelock import FileLock
     from numpy.typing import NDArray
 
     from napari_ssdenoise.axes import Layout, Region
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from napari_ssdenoise.engine.execute import Piece
     from napari_ssdenoise.engine.plan import Plan, Unit
     from napari_ssdenoise.engine.predict import Predictor
-    from napari_ssdenoise.io import Writer
     from napari_ssdenoise.model import TrainedModel
     from napari_ssdenoise.volume import Volume
 
@@ -49,6 +47,8 @@ class TileDone:
         What was just written, in the volume's axes; None for the finishing step.
     path
         Where the data is at the moment: beside the output until all is done.
+    also
+        The same of the further outputs.
     """
 
     done: int
@@ -57,6 +57,7 @@ class TileDone:
     remaining: float
     region: tuple[slice, ...] | None
     path: Path
+    also: tuple[Path, ...] = ()
 
 
 class Ledger:
@@ -100,12 +101,10 @@ class Task:
     ----------
     model, volume, layout, plan
         The denoiser, the image, and how to go about it.
-    path
-        Of the output.
-    output
-        Which of the algorithm's outputs to write.
-    dtype, chunks
-        Of the file; chunks in the volume's axes.
+    outputs
+        The files to make, all in one run; the first is the one that progress speaks of.
+    chunks
+        Of the files, in the volume's axes.
     device, precision, augment
         As for `Predictor`.
     remote
@@ -116,32 +115,32 @@ class Task:
     volume: Volume
     layout: Layout
     plan: Plan
-    path: Path
-    output: str
-    dtype: np.dtype[Any]
+    outputs: tuple[Output, ...]
     chunks: tuple[int, ...]
     device: str
     precision: Precision
     augment: bool
     remote: bool = False
 
+    @property
+    def path(self) -> Path:
+        """Of the first output."""
+        return self.outputs[0].path
+
     def blocks(self, units: Iterable[Unit], predictor: Predictor | None = None) -> Generator[Block | None]:
         """Compute units of the plan, and yield the blocks that are to be written; None while one is being made."""
         predictor = predictor or self.predictor()
         pieces = execute(predictor, self.plan, self.volume, self.layout, units)
-        return assembled(pieces, self.plan, self.output, self.dtype)
+        return assembled(pieces, self.plan, self.outputs)
 
     def predictor(self) -> Predictor:
         return self.model.predictor(device=self.device, precision=self.precision, augment=self.augment)
 
-    def writer(self, *, resume: bool, overwrite: bool, attach: bool = False) -> Writer:
-        """Open the output's partial file, or start it; ``attach``: only open one that another process made."""
-        from napari_ssdenoise.io import create_writer
-
-        return create_writer(
-            self.path,
+    def writer(self, *, resume: bool, overwrite: bool, attach: bool = False) -> Files:
+        """Open the outputs' partial files, or start them; ``attach``: only open those that another process made."""
+        return Files.open(
+            self.outputs,
             self.volume,
-            dtype=self.dtype,
             resume=resume,
             attach=attach,
             overwrite=overwrite,
@@ -155,9 +154,9 @@ class Task:
         lengths |= dict.fromkeys(self.layout.batch, 1)
         return tuple(lengths.get(axis, n) for axis, n in self.volume.sizes.items())
 
-    def put(self, writer: Writer, block: Block) -> None:
+    def put(self, writer: Files, block: Block) -> None:
         """Write a block."""
-        writer.write(self.region(block.place), self.layout.from_network(block.image))
+        writer.write(self.region(block.place), [self.layout.from_network(image) for image in block.images])
 
     def region(self, place: Place) -> Region:
         """Return where a block is, in the volume's axes."""
@@ -179,15 +178,16 @@ class Task:
         how = [across, plan.axis, plan.slab, plan.block, plan.batch, str(precision), self.augment]
         place = [volume.scale, volume.units, volume.translate, volume.channel_names]
         source = None if volume.source is None else str(volume.source.absolute())
-        what = [source, volume.axes, volume.shape, str(volume.dtype), self.output, str(self.dtype)]
+        what = [source, volume.axes, volume.shape, str(volume.dtype)]
+        what += [part for output in self.outputs for part in (output.name, str(output.dtype))]
         digest.update(json.dumps([what, how, place]).encode())
         return digest.hexdigest()
 
 
 class Job:
-    """One output being made: its partial file, what of it is done, and the lock against a second run.
+    """Outputs being made: their partial files, what of them is done, and the locks against a second run.
 
-    As a context, it finishes the file at the end; if it is left by an error, what is done stays for a later run (but
+    As a context, it finishes the files at the end; if it is left by an error, what is done stays for a later run (but
     not if the error says that the image is wrong).
 
     Raises
@@ -197,12 +197,9 @@ class Job:
     """
 
     def __init__(self, task: Task, *, overwrite: bool, resume: bool) -> None:
-        from napari_ssdenoise.io import check_output
-
         path = task.path
-        check_output(path, overwrite=overwrite, folder=path.suffix.lower() == ".zarr")
         self.task = task
-        self._lock = lock_output(path)
+        self._locks = Locks([output.path for output in task.outputs], overwrite=overwrite)
         try:
             self.ledger = Ledger(path.with_name(f".{path.name}.ledger"), task.fingerprint())
             known = resume and self.ledger.load()
@@ -210,10 +207,10 @@ class Job:
                 # Before the new partial file: a ledger must never speak of another one.
                 self.ledger.path.unlink(missing_ok=True)
             self.writer = task.writer(resume=known, overwrite=overwrite)
-            if not (known and self.writer.resumed and self.writer.resumable):
+            if not (known and self.writer.resumed):
                 self.ledger.start()
         except BaseException:
-            self._release()
+            self._locks.release()
             raise
         self._units = list(task.plan.units(task.layout, task.volume.shape))
         self._total = sum(len(unit.indices) * len(list(task.plan.blocks(unit))) for unit in self._units)
@@ -245,10 +242,12 @@ class Job:
         """Count a block that is on disk; None for the finished file."""
         seconds = time.perf_counter() - self._started
         if place is None:
-            return TileDone(self._total, self._total, seconds, 0.0, None, self.task.path)
+            path, *also = (output.path for output in self.task.outputs)
+            return TileDone(self._total, self._total, seconds, 0.0, None, path, tuple(also))
         self._count += self._reported.add(place) is not None
         remaining = seconds / max(1, self._count - self._before) * (self._total - self._count)
-        return TileDone(self._count, self._total, seconds, remaining, self.task.region(place), self.writer.partial)
+        path, *also = self.writer.partials
+        return TileDone(self._count, self._total, seconds, remaining, self.task.region(place), path, tuple(also))
 
     def __enter__(self) -> Job:
         return self
@@ -259,7 +258,7 @@ class Job:
                 task = self.task
                 self._require_all()
                 source = str(task.volume.source or task.volume.name)
-                self.writer.finish({"model": task.model.describe(), "output": task.output, "source": source})
+                self.writer.finish(task.outputs, {"model": task.model.describe(), "source": source})
                 self.ledger.path.unlink(missing_ok=True)
             elif not self.writer.resumable or (
                 isinstance(error, ValueError) and not isinstance(error, UnreadableError)
@@ -269,7 +268,7 @@ class Job:
                 self.writer.discard()
                 self.ledger.path.unlink(missing_ok=True)
         finally:
-            self._release()
+            self._locks.release()
 
     def _require_all(self) -> None:
         missing = next(self.left(), None)
@@ -278,31 +277,6 @@ class Job:
                 f"{self.task.path} is not complete: tile {missing.tile.target} was not written. What is done is kept; "
                 "run the same again to go on."
             )
-
-    def _release(self) -> None:
-        with suppress(PermissionError):  # Windows lets nobody remove an open file, and does so on release
-            Path(self._lock.lock_file).unlink(missing_ok=True)
-        self._lock.release()
-
-
-def lock_output(path: Path) -> FileLock:
-    """Make sure that no other run writes to the same output; the system frees the lock if this process dies.
-
-    Raises
-    ------
-    FileExistsError
-        If there is one.
-    """
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise FileExistsError(
-            f"another run is writing {path} at the moment. Wait for it, stop it, or choose another name."
-        ) from error
-    return lock
 
 
 @dataclass(frozen=True)
@@ -340,19 +314,19 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Block:
-    """A finished part of one output, ready to be written: (channels, *target), in the output's dtype."""
+    """A finished part of each output, ready to be written: (channels, *target), in the output's dtype."""
 
     place: Place
-    image: NDArray[Any]
+    images: tuple[NDArray[Any], ...]
 
 
-def assembled(pieces: Iterator[Piece], plan: Plan, output: str, dtype: np.dtype[Any]) -> Generator[Block | None]:
+def assembled(pieces: Iterator[Piece], plan: Plan, outputs: Sequence[Output]) -> Generator[Block | None]:
     """Put pieces together to the blocks of the plan; yield None for a piece that completes none."""
     filling: dict[tuple[int, ...], tuple[Block, int]] = {}
     axis = plan.axis
     before = (slice(None),) * (axis + 1)
     for piece in pieces:
-        image = to_dtype(piece.images[output], dtype)
+        images = [to_dtype(piece.images[output.name], output.dtype) for output in outputs]
         along = piece.target[axis]
         for start in range(along.start // plan.block * plan.block, along.stop, plan.block):
             stop = min(start + plan.block, plan.tiles.shape[axis])
@@ -360,10 +334,11 @@ def assembled(pieces: Iterator[Piece], plan: Plan, output: str, dtype: np.dtype[
             place = Place(piece.index, (*piece.target[:axis], slice(start, stop), *piece.target[axis + 1 :]))
             block, count = filling.get(piece.index, (None, 0))
             if block is None or block.place != place:
-                shape = (len(image), *(t.stop - t.start for t in place.target))
-                block, count = Block(place, np.empty(shape, dtype)), 0
-            part = image[(*before, slice(low - along.start, high - along.start))]
-            block.image[(*before, slice(low - start, high - start))] = part
+                shape = (len(images[0]), *(t.stop - t.start for t in place.target))
+                block, count = Block(place, tuple(np.empty(shape, output.dtype) for output in outputs)), 0
+            for image, whole in zip(images, block.images, strict=True):
+                part = image[(*before, slice(low - along.start, high - along.start))]
+                whole[(*before, slice(low - start, high - start))] = part
             count += high - low
             filling[piece.index] = block, count
             if count == stop - start:

@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from napari_ssdenoise.engine.held_out import HeldOut, is_learnt
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from napari_ssdenoise.algorithms import Conditions
     from napari_ssdenoise.engine.scenes import Scene
     from napari_ssdenoise.normalize import Normalization
 
@@ -38,12 +41,16 @@ class Batch:
     Attributes
     ----------
     noisy : (B, C, *spatial)
+        With the algorithm's conditions, if it has some, as further channels.
     target : (B, C, *spatial)
         The same tensor as ``noisy`` where there is no second view.
+    learnt : (B, *spatial), optional
+        0 where a pixel is spared: nothing may be learnt from it, so that it can tell later how well the network does.
     """
 
     noisy: Tensor
     target: Tensor
+    learnt: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,10 @@ class PatchSampler:
         As `Algorithm.symmetries` gives them.
     seed
         Of all draws.
+    conditions
+        For each scene, what the network is told about its noise.
+    spares
+        Whether some pixels are spared; see `Batch`.
     """
 
     def __init__(
@@ -80,6 +91,8 @@ class PatchSampler:
         symmetries: Sequence[str],
         seed: int,
         resident_bytes: int = RESIDENT_BYTES,
+        conditions: Sequence[Conditions] = (),
+        spares: bool = False,
     ) -> None:
         self.scenes = list(scenes)
         self.normalization = normalization
@@ -95,6 +108,9 @@ class PatchSampler:
         self._voxel_bytes = 4 * first.channels * len(scenes[0].views)
         self.resident = sum(s.voxels for s in scenes) * self._voxel_bytes <= resident_bytes
         self._weights = np.array([s.voxels for s in scenes], float) / sum(s.voxels for s in scenes)
+        self._conditions = list(conditions) or [()] * len(self.scenes)
+        self._spares = spares
+        self._held = HeldOut.choose(self.scenes, self.patch, seed)
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="ssdenoise-read")
         self._blocks: dict[_Block, Future[NDArray[np.float32]]] = {}
         self._picked: dict[tuple[int, int], _Block] = {}
@@ -109,14 +125,34 @@ class PatchSampler:
             chosen = rng.choice(len(slots), self.batch, p=self._weights)
         else:
             chosen = rng.integers(len(slots), size=self.batch)
-        patches = np.stack([self._crop(self._blocks[slots[c]].result(), rng) for c in chosen])
-        views = torch.from_numpy(patches)
-        return Batch(views[:, 0], views[:, -1])
+        patches = np.stack([self._crop(slots[c], rng) for c in chosen])
+        learnt = torch.from_numpy(patches[:, 0, -1]) if self._spares else None
+        return self._batch(patches[:, :, :-1] if self._spares else patches, [slots[c].scene for c in chosen], learnt)
+
+    @property
+    def held_out_patches(self) -> int:
+        """How many patches `held_out` returns."""
+        return len(self._held.places)
+
+    def held_out(self) -> Batch | None:
+        """Read the patches that no training patch overlaps; None where the images are too small to miss any."""
+        if not self._held.places:
+            return None
+        spans = [[(c, c + p) for c, p in zip(corner, self.patch, strict=True)] for _, corner in self._held.places]
+        scenes = [scene for scene, _ in self._held.places]
+        blocks = [_Block(scene, tuple(span)) for scene, span in zip(scenes, spans, strict=True)]
+        return self._batch(np.stack([self._read(block) for block in blocks]), scenes)
 
     def close(self) -> None:
         """Stop reading ahead and forget the blocks."""
         self._reader.shutdown(wait=False, cancel_futures=True)
         self._blocks = {}
+
+    def _batch(self, patches: NDArray[np.float32], scenes: Sequence[int], learnt: Tensor | None = None) -> Batch:
+        """Make a batch of ``(B, views, C, *spatial)`` patches of these scenes."""
+        views = torch.from_numpy(patches)
+        told = [condition_of(self._conditions[s], self.scenes[s].views[0].channel) for s in scenes]
+        return Batch(with_conditions(views[:, 0], told), views[:, -1], learnt)
 
     def _slots(self, step: int) -> list[_Block]:
         """Return the blocks that a step may draw from."""
@@ -133,6 +169,12 @@ class PatchSampler:
 
     def _pick(self, slot: int, generation: int) -> _Block:
         rng = np.random.default_rng([self.seed, 2, slot, generation])
+        block = self._random_block(rng)
+        while not self._held.leaves_room(block.scene, block.region):
+            block = self._random_block(rng)
+        return block
+
+    def _random_block(self, rng: np.random.Generator) -> _Block:
         number = int(rng.choice(len(self.scenes), p=self._weights))
         view = self.scenes[number].views[0]
         size = block_shape(
@@ -146,10 +188,13 @@ class PatchSampler:
     def _read(self, block: _Block) -> NDArray[np.float32]:
         return self.scenes[block.scene].read([slice(*span) for span in block.region], self.normalization)
 
-    def _crop(self, block: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-        corner = [int(rng.integers(n - p + 1)) for n, p in zip(block.shape[2:], self.patch, strict=True)]
-        inside = tuple(slice(c, c + p) for c, p in zip(corner, self.patch, strict=True))
-        patch = block[(slice(None), slice(None), *inside)]
+    def _crop(self, block: _Block, rng: np.random.Generator) -> NDArray[np.float32]:
+        corner = self._held.draw(block.scene, block.region, rng)
+        inside = tuple(slice(c - s, c - s + p) for c, (s, _), p in zip(corner, block.region, self.patch, strict=True))
+        patch = self._blocks[block].result()[(slice(None), slice(None), *inside)]
+        if self._spares:
+            learnt = np.broadcast_to(is_learnt(block.scene, corner, self.patch), (len(patch), 1, *self.patch))
+            patch = np.concatenate([patch, learnt], 1)
         flipped = tuple(2 + d for d in self._flips if rng.random() < 0.5)
         patch = np.flip(patch, flipped)
         if self._exchange and rng.random() < 0.5:
@@ -157,10 +202,23 @@ class PatchSampler:
         return patch
 
 
+def condition_of(conditions: Conditions, channel: int) -> tuple[float, ...]:
+    """Return what is told about a channel; a single entry serves any."""
+    return conditions[channel if len(conditions) > 1 else 0] if conditions else ()
+
+
+def with_conditions(images: Tensor, told: Sequence[tuple[float, ...]]) -> Tensor:
+    """Append, to a batch of images, constant channels that tell each image's conditions."""
+    if not told[0]:
+        return images
+    planes = torch.tensor(told, dtype=images.dtype).reshape(len(images), -1, *(1,) * (images.ndim - 2))
+    return torch.cat([images, planes.expand(-1, -1, *images.shape[2:])], 1)
+
+
 def choose_patch(
-    spatial: str, shapes: Sequence[tuple[int, ...]], stride: Sequence[int], size: int = 0
+    spatial: str, shapes: Sequence[tuple[int, ...]], stride: Sequence[int], side: int = 64
 ) -> tuple[int, ...]:
-    """Choose a patch that fits every image: 64 pixels along Y and X (16 in depth), on the network's grid.
+    """Choose a patch that fits every image: ``side`` pixels along Y and X (16 in depth), on the network's grid.
 
     Raises
     ------
@@ -170,7 +228,7 @@ def choose_patch(
     thinnest = [min(shape[d] for shape in shapes) for d in range(len(spatial))]
     patch = []
     for axis, limit, grid in zip(spatial, thinnest, stride, strict=True):
-        wanted = (size or 64) if axis in "YX" else 16
+        wanted = side if axis in "YX" else 16
         fitting = min(max(wanted, grid, 4), limit) // grid * grid
         if fitting < max(grid, 4):
             raise ValueError(
@@ -179,11 +237,6 @@ def choose_patch(
             )
         patch.append(fitting)
     return tuple(patch)
-
-
-def choose_batch(patch: Sequence[int]) -> int:
-    """Choose a batch of about 65,000 pixels in 2D, four patches at least."""
-    return max(4, 65536 // int(np.prod(patch)))
 
 
 def block_shape(

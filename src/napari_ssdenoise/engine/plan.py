@@ -168,7 +168,7 @@ def plan_volume(
         if len(tile) != len(shape):
             raise ValueError(f"tile {tuple(tile)} must have one length for each of the axes {layout.spatial!r}.")
         sizes = tuple(min(t, n) for t, n in zip(tile, shape, strict=True))
-        tiles = TilePlan(shape, sizes, predictor.halo, predictor.stride)
+        tiles = TilePlan(shape, sizes, predictor.halo, predictor.stride, predictor.margin)
         return Plan.whole(tiles, layout.spatial, tiles.largest_input * predictor.bytes_per_pixel)
     planner = _Planner(
         predictor,
@@ -249,8 +249,9 @@ class _Planner:
         halo, stride, shape = self.predictor.halo, self.predictor.stride, self.shape
         cross = [d for d in range(len(shape)) if not slab or d != axis]
         sizes, reach, steps, grain = ([values[d] for d in cross] for values in (shape, halo, stride, self.grain))
-        lengths = dict(zip(cross, choose_tile(sizes, reach, steps, pixels, grain), strict=True))
-        tiles = TilePlan(shape, tuple(lengths.get(d, shape[d]) for d in range(len(shape))), halo, stride)
+        margin = self.predictor.margin
+        lengths = dict(zip(cross, choose_tile(sizes, reach, steps, pixels, grain, margin), strict=True))
+        tiles = TilePlan(shape, tuple(lengths.get(d, shape[d]) for d in range(len(shape))), halo, stride, margin)
         used = prod(tiles.largest(d) for d in cross)
         batch = 1 if slab else max(1, min(BATCH_PIXELS, pixels) // used)
         batch = min(batch, self.n_images)

@@ -22,7 +22,8 @@ from napari_ssdenoise.engine.device import (
     is_out_of_memory,
 )
 from napari_ssdenoise.engine.flow import Flow
-from napari_ssdenoise.engine.tiles import TilePlan
+from napari_ssdenoise.engine.patches import condition_of, with_conditions
+from napari_ssdenoise.engine.tiles import MARGIN, TilePlan
 from napari_ssdenoise.networks.blocks import MEMORY_FORMAT, folded, in_precision
 from napari_ssdenoise.networks.windows import CONVOLUTIONS, trace
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from napari_ssdenoise.algorithms import Conditions
     from napari_ssdenoise.normalize import Normalization
 
 Item = TypeVar("Item")
@@ -52,6 +54,8 @@ class Predictor:
         As for `Trainer`.
     augment
         Average over flips and over exchanging Y and X (up to eight-fold): a little better, and that much slower.
+    conditions
+        What the network is told about the noise, by channel; see `Algorithm.fitted`.
     """
 
     def __init__(
@@ -64,9 +68,12 @@ class Predictor:
         device: str = "auto",
         precision: Precision = "auto",
         augment: bool = False,
+        conditions: Conditions = (),
     ) -> None:
         self.algorithm = algorithm
         self.normalization = normalization
+        self.conditions = conditions
+        self.margin = MARGIN if algorithm.mirrored else 0
         self.spatial = spatial
         self.device = choose_device(device)
         self.dtype = choose_precision(self.device, precision)
@@ -74,6 +81,7 @@ class Predictor:
         self.halo: tuple[int, ...] = network.reach()
         self._activations: int = network.activations
         self._channels = next(m.in_channels for m in network.modules() if isinstance(m, CONVOLUTIONS))
+        self._channels += len(conditions[0]) if conditions else 0
         self._layout = MEMORY_FORMAT[len(self.halo)]
         network = in_precision(folded(network), self.dtype)
         self._network: Any = network.to(self.device, memory_format=self._layout)
@@ -151,7 +159,8 @@ class Predictor:
     def normalised(self, blocks: Sequence[NDArray[Any]], channels: Sequence[int]) -> Tensor:
         """Return blocks of equal shape as one normalised batch (on the CPU)."""
         images = [self.normalization.apply(b, c) for b, c in zip(blocks, channels, strict=True)]
-        return torch.from_numpy(images[0][None] if len(images) == 1 else np.stack(images))
+        batch = torch.from_numpy(images[0][None] if len(images) == 1 else np.stack(images))
+        return with_conditions(batch, [condition_of(self.conditions, c) for c in channels])
 
     def restored(self, name: str, image: NDArray[np.float32], channel: int) -> NDArray[np.float32]:
         """Return one output in the input's units."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from math import gcd
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_ssdenoise.engine.job import Block, Job, Place, Task, TileDone
+from napari_ssdenoise.engine.outputs import Output
 from napari_ssdenoise.engine.plan import plan_volume
 
 if TYPE_CHECKING:
@@ -66,8 +67,7 @@ def prepare(
     model: TrainedModel,
     volume: Volume,
     layout: Layout,
-    path: Path,
-    output: str,
+    paths: Mapping[str, Path],
     dtype: str,
     *,
     memory: str | int,
@@ -77,23 +77,38 @@ def prepare(
     augment: bool,
     remote: bool = False,
 ) -> Task:
-    """Plan an output; if workers compute it, their devices need not be here."""
+    """Plan outputs, of which ``paths`` tells where each goes; if workers compute them, their devices need not be here.
+
+    Raises
+    ------
+    ValueError
+        If two of them would go to the same place.
+    """
     kind = choose_dtype(model, volume, dtype)
+    outputs = tuple(Output.of(name, path, kind) for name, path in paths.items())
+    if len({output.path.absolute() for output in outputs}) < len(outputs):
+        raise ValueError(f"{' and '.join(paths)} would both be written to {outputs[0].path}. Give each a name.")
+    itemsize = sum(output.dtype.itemsize for output in outputs)
     predictor = model.predictor(device="cpu" if remote else device, precision=precision, augment=augment)
-    plan, chunks = plan_output(predictor, volume, layout, kind, tile=tile, memory=memory)
-    return Task(model, volume, layout, plan, path, output, kind, chunks, device, precision, augment, remote)
+    plan, chunks = plan_output(predictor, volume, layout, itemsize, tile=tile, memory=memory)
+    return Task(model, volume, layout, plan, outputs, chunks, device, precision, augment, remote)
 
 
 def plan_output(
     predictor: Predictor,
     volume: Volume,
     layout: Layout,
-    dtype: np.dtype[Any],
+    itemsize: int,
     *,
     tile: Sequence[int] | None = None,
     memory: str | int,
 ) -> tuple[Plan, tuple[int, ...]]:
     """Choose tiles of whole output chunks; where memory is small, smaller chunks.
+
+    Parameters
+    ----------
+    itemsize
+        Bytes per value of all outputs together.
 
     Returns
     -------
@@ -115,9 +130,7 @@ def plan_output(
         chunks = tuple(min(n, wanted.get(axis, n)) for axis, n in volume.sizes.items())
         grain = layout.sizes(layout.spatial, chunks)
         try:
-            plan = plan_volume(
-                predictor, volume, layout, tile=tile, memory=memory, chunks=grain, itemsize=dtype.itemsize
-            )
+            plan = plan_volume(predictor, volume, layout, tile=tile, memory=memory, chunks=grain, itemsize=itemsize)
         except MemoryError as error:
             refused = error
         else:

@@ -124,11 +124,13 @@ class TilePlan:
         return [source.stop - source.start + sum(padding) for source, padding, _, _ in self._axis(d)]
 
 
-def single_tile(target: Sequence[slice], shape: Sequence[int], halo: Sequence[int], stride: Sequence[int]) -> Tile:
+def single_tile(
+    target: Sequence[slice], shape: Sequence[int], halo: Sequence[int], stride: Sequence[int], margin: int = MARGIN
+) -> Tile:
     """Return the tile that computes just one region of an image, anywhere in it."""
     spans = zip(target, shape, halo, stride, strict=True)
     source, padding, inner, place = zip(
-        *(_tile_axis(t.start, t.stop, n, h, g, MARGIN) for t, n, h, g in spans), strict=True
+        *(_tile_axis(t.start, t.stop, n, h, g, margin) for t, n, h, g in spans), strict=True
     )
     return Tile(source, padding, inner, place)
 
@@ -148,12 +150,13 @@ def choose_tile(
     stride: Sequence[int],
     max_pixels: int,
     grain: Sequence[int] | None = None,
+    margin: int = MARGIN,
 ) -> tuple[int, ...]:
     """Choose the tile that wastes least in halos while its input stays within ``max_pixels``.
 
     Parameters
     ----------
-    shape, halo, stride
+    shape, halo, stride, margin
         As for `TilePlan`.
     max_pixels
         Bound on a tile's input.
@@ -167,7 +170,7 @@ def choose_tile(
     """
     choices = [_sizes(n, g, s) for n, g, s in zip(shape, grain or stride, stride, strict=True)]
     plans = [
-        [TilePlan((n,), (size,), (h,), (s,)) for size in sizes]
+        [TilePlan((n,), (size,), (h,), (s,), margin) for size in sizes]
         for n, h, s, sizes in zip(shape, halo, stride, choices, strict=True)
     ]
     # Every measure of a plan is a product over its axes, so all combinations come from a few numbers per axis.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import finalize
 
@@ -24,8 +25,9 @@ from napari_ssdenoise.engine.device import (
     free_memory,
     is_out_of_memory,
 )
+from napari_ssdenoise.engine.judge import Judge
 from napari_ssdenoise.engine.memory import reused_memory
-from napari_ssdenoise.engine.patches import Batch, PatchSampler, choose_batch, choose_patch
+from napari_ssdenoise.engine.patches import Batch, PatchSampler, choose_patch
 from napari_ssdenoise.model import Geometry, TrainedModel
 from napari_ssdenoise.networks.blocks import MEMORY_FORMAT
 from napari_ssdenoise.normalize import Normalization
@@ -34,10 +36,12 @@ from napari_ssdenoise.volume import Volume, open_volume, require_intensities
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_ssdenoise.algorithms import Algorithm
+    from napari_ssdenoise.algorithms import Algorithm, Conditions
+    from napari_ssdenoise.engine.scenes import Scene
 
 DEFAULT_STEPS = 2000
 HISTORY_POINTS = 500
+CALIBRATION_PIXELS = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,7 @@ class Trainer(Iterator[TrainStep]):
         self.step = 0
         self.seconds = 0.0
         self.history: list[tuple[int, float, float]] = []
+        self.held_out: list[tuple[int, float, float]] = []
 
         layouts = [Layout.choose(v.axes, v.shape, spatial, channels) for v in self.volumes]
         scenes = self.algorithm.scenes(self.volumes, layouts, targets)
@@ -132,16 +137,34 @@ class Trainer(Iterator[TrainStep]):
         self.geometry = Geometry.choose(views, channels)
         stride = self.geometry.build(self.algorithm).stride
         self.normalization = Normalization.fit(views, np.random.default_rng([seed, 0]))
-        patch = choose_patch(self.geometry.spatial, [v.shape for v in views], stride, self.algorithm.patch)
+        asked = asdict(self.algorithm)
+        self.algorithm, self.conditions, told = self._fit(scenes)
+        self._chosen = [name for name, value in asdict(self.algorithm).items() if value != asked[name]]
+        side = self.algorithm.patch or self.algorithm.patch_side
+        patch = choose_patch(self.geometry.spatial, [v.shape for v in views], stride, side)
         self.sampler = PatchSampler(
             scenes,
             self.normalization,
             patch,
-            self.algorithm.batch or choose_batch(patch),
+            self.algorithm.batch or self.algorithm.batch_size(patch),
             self.algorithm.symmetries(self.geometry.spatial),
             seed,
+            conditions=told,
+            spares=self.algorithm.spares,
         )
         self._start_network()
+
+    def _fit(self, scenes: Sequence[Scene]) -> tuple[Algorithm, Conditions, list[Conditions]]:
+        """Let the algorithm look at the images: at all together, and at each volume if it tells them apart."""
+        views = [view for scene in scenes for view in scene.views]
+        algorithm, conditions = self.algorithm.fitted(views, self.normalization, np.random.default_rng([self.seed, 3]))
+        if not algorithm.per_image:
+            return algorithm, conditions, [conditions] * len(scenes)
+        found: dict[int, Conditions] = {}
+        for volume in self.volumes:
+            own = [view for view in views if view.volume is volume]
+            found[id(volume)] = algorithm.fitted(own, self.normalization, np.random.default_rng([self.seed, 3]))[1]
+        return algorithm, conditions, [found[id(scene.views[0].volume)] for scene in scenes]
 
     def _start_network(self) -> None:
         with torch.random.fork_rng(devices=[]):
@@ -150,11 +173,22 @@ class Trainer(Iterator[TrainStep]):
         self._layout = MEMORY_FORMAT[len(self.geometry.spatial)]
         self.network: Any = network.to(self.device, memory_format=self._layout)
         self._averaged = {name: value.clone() for name, value in self.network.state_dict().items()}
-        self._optimizer = torch.optim.Adam(self.network.parameters(), self.algorithm.learning_rate)
+        learning = [p for p in self.network.parameters() if p.requires_grad]
+        self._optimizer = torch.optim.AdamW(
+            [
+                {"params": [p for p in learning if p.ndim > 1], "weight_decay": self.algorithm.weight_decay},
+                {"params": [p for p in learning if p.ndim == 1], "weight_decay": 0.0},  # biases, scales
+            ],
+            self.algorithm.learning_rate,
+            self.algorithm.momenta,
+        )
         self._micro_batch = self.sampler.batch
         self._ahead = ThreadPoolExecutor(1, thread_name_prefix="ssdenoise-patches")
         self._next: tuple[int, Future[Batch]] | None = None
         self._loss = math.nan
+        pixels = self.sampler.batch * math.prod(self.sampler.patch)
+        self._recent: deque[Batch] = deque(maxlen=max(1, CALIBRATION_PIXELS // pixels))
+        self._judge = Judge(self.algorithm, self.geometry, self.sampler, self.device, self.dtype, self.seed)
         self._held, self._holding = ExitStack(), False
         finalize(self, self._held.close)
 
@@ -166,30 +200,42 @@ class Trainer(Iterator[TrainStep]):
         return min(1.0, max(by_steps, by_time))
 
     @property
+    def held_out_loss(self) -> float | None:
+        """The averaged weights' latest loss on patches that no training patch overlaps; None if there are none.
+
+        In units of the normalised variance, for squared losses.
+        """
+        return self.held_out[-1][2] if self.held_out else None
+
+    @property
     def model(self) -> TrainedModel:
         """The model as trained so far, with averaged weights; later steps do not change it."""
         network = self.geometry.build(self.algorithm)
         network.load_state_dict({name: value.cpu() for name, value in self._averaged.items()})
+        self._calibrate(network.eval())
         return TrainedModel(
             algorithm=self.algorithm,
             network=network,
             geometry=self.geometry,
             normalization=self.normalization,
             record=self._record(),
+            conditions=self.conditions,
         )
 
     def __next__(self) -> TrainStep:
         if self.fraction >= 1:
             self.close()
             raise StopIteration
-        started = time.perf_counter()
+        started, before = time.perf_counter(), self.fraction
         if not self._holding:
             self._holding = True
             self._held.enter_context(reused_memory())
         batch = self._draw()
+        if self.algorithm.spares:
+            self._recent.append(batch)
         self.network.train()
         for group in self._optimizer.param_groups:
-            group["lr"] = self.algorithm.learning_rate * annealing(self.fraction, self.step)
+            group["lr"] = self.algorithm.learning_rate * annealing(self.fraction, self.step, self.algorithm.steady)
         loss = self._backward(batch)
         if self.device.type == "cpu" or self.step % 16 == 0:  # on a GPU, reading the loss waits for it
             self._read_loss(loss)
@@ -197,6 +243,7 @@ class Trainer(Iterator[TrainStep]):
         self._average()
         self.step += 1
         self.seconds += time.perf_counter() - started
+        self._look_at_held_out(before)
         if self.fraction >= 1:
             self._read_loss(loss)
         self.history.append((self.step, self.seconds, self._loss))
@@ -215,6 +262,7 @@ class Trainer(Iterator[TrainStep]):
             "step": self.step,
             "seconds": self.seconds,
             "history": list(self.history),
+            "held_out": list(self.held_out),
             "network": {k: v.detach().clone() for k, v in self.network.state_dict().items()},
             "averaged": {k: v.clone() for k, v in self._averaged.items()},
             "optimizer": {f"{i}.{k}": v.clone() for i, state in optimizer.items() for k, v in state.items()},
@@ -242,6 +290,18 @@ class Trainer(Iterator[TrainStep]):
         self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": state})
         self.step, self.seconds = int(checkpoint["step"]), float(checkpoint["seconds"])
         self.history = [tuple(entry) for entry in checkpoint["history"]]
+        self.held_out = [tuple(entry) for entry in checkpoint.get("held_out", ())]
+        if self.algorithm.spares:
+            for number in range(max(0, self.step - (self._recent.maxlen or 0)), self.step):
+                self._recent.append(self._ahead.submit(self.sampler.draw, number).result())
+
+    def _calibrate(self, network: Any) -> None:
+        """Let the algorithm adjust a network to what was spared; on the way, a small part of that will do."""
+        batches = list(self._recent)[-(len(self._recent) if self.fraction >= 1 else 4) :]
+        if batches:
+            device = torch.device("cpu")
+            with torch.no_grad(), autocast(device, choose_precision(device)):
+                self.algorithm.calibrate(network, batches)
 
     def _read_loss(self, loss: Tensor) -> None:
         self._loss = float(loss)
@@ -278,8 +338,9 @@ class Trainer(Iterator[TrainStep]):
         for start in range(0, size, self._micro_batch):
             part = slice(start, start + self._micro_batch)
             noisy, target = self._to_device(batch.noisy[part]), self._to_device(batch.target[part])
+            learnt = None if batch.learnt is None else batch.learnt[part].to(self.device)
             with autocast(self.device, self.dtype):
-                loss = self.algorithm.loss(self.network, Batch(noisy, target), rng)
+                loss = self.algorithm.loss(self.network, Batch(noisy, target, learnt), rng)
             share = loss * (len(noisy) / size)
             share.backward()  # type: ignore[no-untyped-call]
             total += share.detach()
@@ -300,6 +361,15 @@ class Trainer(Iterator[TrainStep]):
             else:
                 self._averaged[name].copy_(value)
 
+    def _look_at_held_out(self, before: float) -> None:
+        """Now and then, note the loss on what is held out; the time it takes counts as trained."""
+        last = self.held_out[-1][0] if self.held_out else 0
+        if self._judge.is_due(before, self.fraction, self.step - last):
+            started = time.perf_counter()
+            loss = self._judge.loss(self._averaged, self._micro_batch)
+            self.seconds += time.perf_counter() - started
+            self.held_out.append((self.step, self.seconds, loss))
+
     def _report(self) -> TrainStep:
         used = self.fraction
         return TrainStep(self.step, self.steps, self._loss, self.seconds, self.seconds * (1 - used) / used, used)
@@ -315,11 +385,13 @@ class Trainer(Iterator[TrainStep]):
             "steps": self.step,
             "seconds": round(self.seconds, 3),
             "seed": self.seed,
+            "chosen": self._chosen,  # settings that the images decided
             "device": str(self.device),
             "precision": str(self.dtype).removeprefix("torch."),
             "patch": list(self.sampler.patch),
             "batch": self.sampler.batch,
             "loss": curve,
+            "held_out": [(step, round(seconds, 3), loss) for step, seconds, loss in self.held_out],
             "data": [
                 {
                     "name": v.name,
@@ -334,9 +406,20 @@ class Trainer(Iterator[TrainStep]):
         }
 
 
-def annealing(fraction: float, step: int, warm_up: int = 20) -> float:
-    """Return the learning rate's factor: a short warm-up, then a cosine down to zero at the end of the budget."""
-    return min(1.0, (step + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * fraction))
+def annealing(fraction: float, step: int, steady: float = 0.0, warm_up: int = 20) -> float:
+    """Return the learning rate's factor: a short warm-up, then a cosine down to zero at the end of the budget.
+
+    Parameters
+    ----------
+    fraction
+        Share of the budget that is used.
+    step
+        Steps done.
+    steady
+        Share of the budget before the cosine begins.
+    """
+    falling = max(0.0, fraction - steady) / (1 - steady)
+    return min(1.0, (step + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * falling))
 
 
 def train(

@@ -20,9 +20,9 @@ from napari_ssdenoise.volume import Volume, open_volume
 if TYPE_CHECKING:
     from napari_ssdenoise.engine.device import Precision
     from napari_ssdenoise.engine.job import Task
+    from napari_ssdenoise.engine.outputs import Files
     from napari_ssdenoise.engine.plan import Unit
     from napari_ssdenoise.engine.predict import Predictor
-    from napari_ssdenoise.io import Writer
     from napari_ssdenoise.model import TrainedModel
 
 # Larger images are not sent to workers; they should read them from a file.
@@ -117,8 +117,8 @@ def _predictor(model: TrainedModel, device: str, precision: Precision, augment: 
 
 
 @lru_cache(maxsize=4)
-def _writer(task: Task) -> Writer:
-    """Open the output that the run's own process has made."""
+def _writer(task: Task) -> Files:
+    """Open the outputs that the run's own process has made."""
     try:
         return task.writer(resume=True, overwrite=True, attach=True)
     except OSError as error:

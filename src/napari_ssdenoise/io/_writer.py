@@ -164,12 +164,26 @@ class Writer(ABC):
         return tuple(self.like.sizes.get(a, 1) for a in self.stored_axes)
 
     def finish(self, provenance: Mapping[str, Any] | None = None) -> Path:
-        """Complete the file and give it its name.
+        """Complete the file and give it its name; see `complete` and `publish`."""
+        self.complete(provenance)
+        return self.publish()
+
+    def complete(self, provenance: Mapping[str, Any] | None = None) -> None:
+        """Add all that belongs to the file besides the pixels.
 
         Parameters
         ----------
         provenance
             How the image was made; stored where the format has a place for it.
+        """
+        try:
+            self._complete(plain_json(provenance or {}))
+        except OSError as exc:
+            raise clear_error(exc, self.path) from exc
+        self.array = None  # lets go of memory maps, which some systems need before a rename
+
+    def publish(self) -> Path:
+        """Give a complete file its name.
 
         Raises
         ------
@@ -177,8 +191,6 @@ class Writer(ABC):
             If a file of that name appeared meanwhile and ``overwrite`` was not given; ``partial`` is kept.
         """
         try:
-            self._complete(plain_json(provenance or {}))
-            self.array = None  # lets go of memory maps, which some systems need before a rename
             publish(self.partial, self.path, overwrite=self.overwrite)
         except OSError as exc:
             raise clear_error(exc, self.path) from exc

@@ -89,13 +89,15 @@ def _assemble(path: Path, description: Mapping[str, Any], weights: bytes) -> Tra
         geometry = Geometry(**{**description["geometry"], "pooled": tuple(description["geometry"]["pooled"])})
         stored = description["normalization"]
         normalization = Normalization(tuple(stored["mean"]), tuple(stored["std"]), stored["low"], stored["high"])
+        conditions = tuple(tuple(map(float, told)) for told in description.get("conditions", ()))
         network = geometry.build(algorithm)
         network.load_state_dict(load(weights))
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(
             f"{path} is damaged, or made by another version: {error}. Train or save the model again."
         ) from error
-    return TrainedModel(algorithm, network.eval(), geometry, normalization, description.get("record", {}))
+    record = description.get("record", {})
+    return TrainedModel(algorithm, network.eval(), geometry, normalization, record, conditions)
 
 
 def is_model(path: Path) -> bool:

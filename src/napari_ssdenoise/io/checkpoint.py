@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 VERSION = 1
 DESCRIPTION = "checkpoint.json"
 GROUPS = ("network", "averaged", "optimizer")
+CURVES = ("history", "held_out")
 
 
 def checkpoint_path(output: Path) -> Path:
@@ -65,7 +66,8 @@ def save_checkpoint(folder: Path, trainer: Trainer) -> None:
 
     state = trainer.checkpoint()
     tensors = {f"{group}/{name}": value for group in GROUPS for name, value in state[group].items()}
-    tensors["history"] = torch.tensor(state["history"], dtype=torch.float64).reshape(-1, 3)
+    for curve in CURVES:
+        tensors[curve] = torch.tensor(state[curve], dtype=torch.float64).reshape(-1, 3)
     name = f"step-{state['step']}.safetensors"
     folder.mkdir(exist_ok=True)
     write_tensors(folder / name, tensors)
@@ -106,8 +108,9 @@ def _state(description: Mapping[str, Any], tensors: Mapping[str, Any]) -> dict[s
         group, _, rest = name.partition("/")
         if rest:
             state[group][rest] = value
-    history = np.asarray(tensors["history"]).tolist()
-    state["history"] = [(int(step), seconds, loss) for step, seconds, loss in history]
+    for curve in CURVES:
+        points = np.asarray(tensors[curve]).tolist()
+        state[curve] = [(int(step), seconds, loss) for step, seconds, loss in points]
     return {**state, "step": int(description["step"]), "seconds": float(description["seconds"])}
 
 

@@ -1,0 +1,145 @@
+"""Find out the noise that a training has to reckon with: what the user gave, and the rest from the images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from napari_ssdenoise.noise import NOISES, NoiseLevel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from napari_ssdenoise.algorithms._base import Conditions
+    from napari_ssdenoise.diagnosis import NoiseFit
+    from napari_ssdenoise.engine.scenes import View
+    from napari_ssdenoise.normalize import Normalization
+    from napari_ssdenoise.volume import Volume
+
+PIXELS = 2_000_000  # looked at per channel
+VOLUMES = 8  # looked at
+
+
+class NoiseSettings(Protocol):
+    """The settings that say what is known of the noise; None is to be estimated."""
+
+    @property
+    def noise(self) -> str: ...
+    @property
+    def sigma(self) -> float | None: ...
+    @property
+    def gain(self) -> float | None: ...
+    @property
+    def offset(self) -> float | None: ...
+    @property
+    def read_noise(self) -> float | None: ...
+    @property
+    def impulse_percent(self) -> float | None: ...
+
+
+@dataclass(frozen=True)
+class KnownNoise:
+    """Kind and level of the noise of every channel, in the image's units."""
+
+    kind: str
+    levels: tuple[NoiseLevel, ...]
+
+    def conditions(self, normalization: Normalization, channels: int) -> Conditions:
+        """Return what a network is told: for all channels together if it sees them at once, else for each."""
+        told = [
+            NOISES[self.kind].conditions(level, mean, std)
+            for level, mean, std in zip(self.levels, normalization.mean, normalization.std, strict=True)
+        ]
+        if channels == 1:
+            return tuple(told)
+        return (tuple(value for parameter in zip(*told, strict=True) for value in parameter),)
+
+
+def find_noise(
+    settings: NoiseSettings, views: Sequence[View], normalization: Normalization, rng: np.random.Generator
+) -> KnownNoise:
+    """Complete the settings by what the images show.
+
+    Raises
+    ------
+    ValueError
+        If the noise cannot be estimated; the message says which settings to give instead.
+    """
+    channels = len(normalization.mean)
+    if _is_complete(settings):
+        return KnownNoise(settings.noise, (_level(settings, settings.noise),) * channels)
+    volumes = list({id(view.volume): view.volume for view in views}.values())[:VOLUMES]
+    fits = [_estimate(volumes, channel, settings, rng) for channel in range(channels)]
+    kind = settings.noise if settings.noise != "auto" else _common_kind([fit.kind for fit in fits])
+    limits = (normalization.low, normalization.high)
+    return KnownNoise(kind, tuple(_level(settings, kind, fit, limits) for fit in fits))
+
+
+def filled_in(known: KnownNoise) -> dict[str, Any]:
+    """Return the settings that say the same, for a record of what was found; numbers only if all channels agree."""
+    level = known.levels[0]
+    found: dict[str, Any] = {"noise": known.kind}
+    if len(set(known.levels)) > 1:
+        return found
+    if known.kind in ("gaussian", "rician"):
+        return {**found, "sigma": level.read_noise}
+    if known.kind == "impulse":
+        return {**found, "impulse_percent": 100 * level.share}
+    return {**found, "gain": level.gain, "offset": level.offset, "read_noise": level.read_noise}
+
+
+def _is_complete(settings: NoiseSettings) -> bool:
+    needed = {
+        "gaussian": (settings.sigma,),
+        "rician": (settings.sigma,),
+        "poisson": (settings.gain, settings.offset),
+        "poisson-gaussian": (settings.gain, settings.offset, settings.read_noise),
+    }
+    return settings.noise in needed and None not in needed[settings.noise]
+
+
+def _estimate(volumes: Sequence[Volume], channel: int, settings: NoiseSettings, rng: np.random.Generator) -> NoiseFit:
+    from napari_ssdenoise.diagnosis import estimate_noise
+    from napari_ssdenoise.diagnosis._sampling import read_places
+
+    places = []
+    for volume in volumes:
+        series = next((axis for axis in "TZ" if axis in volume.axes), "")
+        places += read_places([volume], channel, series, rng, PIXELS // len(volumes))
+    try:
+        return estimate_noise(places, offset=settings.offset)
+    except ValueError as error:
+        raise ValueError(
+            f"the noise of {volumes[0].name!r} cannot be estimated: {error} Or give it: noise='gaussian' with sigma, "
+            "or noise='poisson-gaussian' with gain, offset and read_noise."
+        ) from error
+
+
+def _common_kind(kinds: Sequence[str]) -> str:
+    """Return the kind that describes all channels: cameras' noise has the others of theirs as special cases."""
+    return kinds[0] if len(set(kinds)) == 1 else "poisson-gaussian"
+
+
+def _level(
+    settings: NoiseSettings, kind: str, fit: NoiseFit | None = None, limits: tuple[float, float] = (0.0, 0.0)
+) -> NoiseLevel:
+    """Join what was given and what was found; without a fit, all is given."""
+
+    def given(value: float | None, found: Any) -> float:
+        return float(found) if value is None else value
+
+    if kind in ("gaussian", "rician"):
+        found = 0.0 if fit is None else fit.sigma if kind == "gaussian" else fit.read_noise
+        return NoiseLevel(read_noise=given(settings.sigma, found))
+    if kind == "impulse":
+        share = given(settings.impulse_percent, 100 * fit.replaced.share if fit else 0.0) / 100
+        low, high = (fit.replaced.low, fit.replaced.high) if fit and fit.replaced.share else limits
+        return NoiseLevel(share=share, low=float(low), high=float(high))
+    level = NoiseLevel(
+        gain=given(settings.gain, fit.gain if fit else 0.0),
+        offset=given(settings.offset, fit.offset if fit else 0.0),
+        read_noise=0.0 if kind == "poisson" else given(settings.read_noise, fit.read_noise if fit else 0.0),
+    )
+    return replace(level, offset=0.0) if kind == "poisson" and settings.offset is None else level

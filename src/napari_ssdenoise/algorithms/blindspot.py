@@ -1,0 +1,214 @@
+"""HQ-SSL (Laine, Karras, Lehtinen, Aila 2019): a blind-spot network, and the noisy pixel back through Bayes' rule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import prod
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+
+from napari_ssdenoise.algorithms._base import Algorithm, Network
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from torch import Generator, Tensor
+
+    from napari_ssdenoise.algorithms._base import Conditions
+    from napari_ssdenoise.engine.patches import Batch
+    from napari_ssdenoise.engine.scenes import View
+    from napari_ssdenoise.noise import NoiseModel
+    from napari_ssdenoise.normalize import Normalization
+
+# Against learning the noise of a single image by heart (benchmarks/README.md): in training, a share of the input's
+# pixels is replaced by others so many pixels away, and more noise is added, in parts of the image's own deviation.
+SHUFFLED = 0.05
+SHUFFLE_RADIUS = 2
+ADDED = 0.4
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlindSpot(Algorithm):
+    """Learn from one noisy image to predict every pixel from all others, then add what the noisy pixel itself tells.
+
+    Assumes noise of zero mean that is independent between pixels and of a known kind, and a signal that neighbouring
+    pixels predict. Gives the posterior mean, the network's own mean and the posterior standard deviation.
+    """
+
+    key: ClassVar[str] = "blindspot"
+    title: ClassVar[str] = "Blind spot (HQ-SSL)"
+    reference: ClassVar[str] = (
+        "Laine, Karras, Lehtinen and Aila: High-quality self-supervised deep image denoising. 2019."
+    )
+    outputs: ClassVar[tuple[str, ...]] = ("mean", "prior", "std")
+    # A mirrored image would show pixels near the border to themselves.
+    mirrored: ClassVar[bool] = False
+    momenta: ClassVar[tuple[float, float]] = (0.9, 0.99)
+    steady: ClassVar[float] = 0.5
+    weight_decay: ClassVar[float] = 0.2
+    spares: ClassVar[bool] = True
+
+    learning_rate: Annotated[
+        float,
+        {"min": 1e-5, "max": 0.1, "step": 1e-4, "label": "Learning rate", "advanced": True},
+        "Adam's step size before annealing.",
+    ] = 2e-3
+    noise: Annotated[
+        Literal["auto", "gaussian", "poisson", "poisson-gaussian", "rician", "impulse"],
+        {"label": "Noise"},
+        "Kind of noise: poisson-gaussian for cameras, rician for magnitude MRI; auto looks at the image.",
+    ] = "auto"
+    sigma: Annotated[
+        float | None,
+        {"min": 0.0, "step": 0.01, "label": "Noise deviation"},
+        "Standard deviation of gaussian (or rician) noise, in the image's units.",
+    ] = None
+    gain: Annotated[
+        float | None,
+        {"min": 0.0, "step": 0.01, "label": "Gain"},
+        "Of poisson noise: how much the variance grows for each count of intensity.",
+    ] = None
+    offset: Annotated[
+        float | None,
+        {"step": 1.0, "label": "Camera offset"},
+        "Intensity without light.",
+    ] = None
+    read_noise: Annotated[
+        float | None,
+        {"min": 0.0, "step": 0.1, "label": "Read noise"},
+        "Standard deviation of the noise without light, in the image's units.",
+    ] = None
+    impulse_percent: Annotated[
+        float | None,
+        {"min": 0.1, "max": 95.0, "step": 1.0, "label": "Replaced pixels (%)", "advanced": True},
+        "Share of the pixels that impulse noise replaces.",
+    ] = None
+    per_image: Annotated[
+        bool,
+        {"label": "Noise differs per image", "advanced": True},
+        "Estimate the noise of each image by itself, of those that the model is applied to later as well.",
+    ] = False
+    learn_noise: Annotated[
+        bool,
+        {"label": "Learn the noise", "advanced": True},
+        "Correct the noise parameters by training, from the estimated or given ones on.",
+    ] = False
+    depth: Annotated[
+        int,
+        {"min": 1, "max": 5, "step": 1, "label": "Network depth", "advanced": True},
+        "How many times the network halves the image; deeper sees further and costs more.",
+    ] = 3
+    width: Annotated[
+        int,
+        {"min": 4, "max": 256, "step": 4, "label": "Filters", "advanced": True},
+        "Filters of every layer in each direction.",
+    ] = 32
+
+    def batch_size(self, patch: Sequence[int]) -> int:
+        # Every pixel is learnt from: many small steps gain more than few large ones (benchmarks/README.md).
+        return max(2, 16384 // prod(patch))
+
+    def build(self, channels: int, pooled: Sequence[bool]) -> Any:
+        from napari_ssdenoise.networks.blindspot import BlindSpotUNet
+        from napari_ssdenoise.noise import CONDITIONS, covariance_entries
+
+        network = BlindSpotUNet(
+            len(pooled),
+            channels,
+            channels + covariance_entries(channels),
+            CONDITIONS * channels,
+            depth=self.depth,
+            width=self.width,
+            pooled=pooled,
+        )
+        network.scale.logarithm.requires_grad_(self.learn_noise)
+        return network
+
+    def fitted(
+        self, views: Sequence[View], normalization: Normalization, rng: np.random.Generator
+    ) -> tuple[Self, Conditions]:
+        """Choose the kind of noise, and estimate what was left open, channel by channel."""
+        from napari_ssdenoise.algorithms._noise_fit import filled_in, find_noise
+
+        known = find_noise(self, views, normalization, rng)
+        conditions = known.conditions(normalization, views[0].channels)
+        # What differs from image to image stays open.
+        settings = {"noise": known.kind} if self.per_image else filled_in(known)
+        return replace(self, **settings), conditions
+
+    def loss(self, network: Network, batch: Batch, rng: Generator) -> Tensor:
+        """Return the negative log-likelihood of the noisy pixels (Laine et al., eq. 4)."""
+        channels = batch.target.shape[1]
+        noisy, weight = batch.noisy, batch.learnt
+        if network.training:
+            noisy, unseen = self._disturbed(noisy, channels, rng)
+            weight = unseen if weight is None else unseen * weight
+        model, raw, conditions = self._split(network(noisy).float(), channels)
+        prior = model.prior(raw, conditions)
+        likelihood = model.log_likelihood(batch.target.float(), prior, conditions)
+        loss = -(likelihood.mean() if weight is None else (weight * likelihood).sum() / weight.sum())
+        if self.learn_noise:
+            # The same noisy image is explained by less noise and less certainty as well: prefer noise (appendix).
+            loss = loss - 0.1 * model.deviation(prior.mean, conditions).mean()
+        return loss
+
+    def calibrate(self, network: Any, batches: Sequence[Batch]) -> None:
+        """Scale the network's uncertainty so that it explains the spared pixels best.
+
+        Of a single image, a network learns some noise by heart, and becomes too sure of itself.
+        """
+        import torch
+
+        scales = torch.linspace(-0.5, 1.5, 41).exp().tolist()
+        losses = torch.zeros(len(scales))
+        channels = batches[0].target.shape[1]
+        for batch in batches:
+            raw, target = network(batch.noisy).float(), batch.target.float()
+            spared = torch.ones_like(raw[:, 0], dtype=torch.bool) if batch.learnt is None else batch.learnt == 0
+            raw, target = raw.movedim(1, 0)[None, :, spared], target.movedim(1, 0)[None, :, spared]
+            model, raw, conditions = self._split(raw, channels)
+            for number, scale in enumerate(scales):
+                prior = model.prior(torch.cat([raw[:, :channels], scale * raw[:, channels:]], 1), conditions)
+                losses[number] -= model.log_likelihood(target, prior, conditions).sum()
+        best = scales[int(losses.argmin())]
+        network.head.weight.data[channels:] *= best
+        network.head.bias.data[channels:] *= best
+
+    def read_out(self, raw: Tensor, noisy: Tensor) -> dict[str, Tensor]:
+        from napari_ssdenoise.noise import CONDITIONS
+
+        channels = noisy.shape[1] // (1 + CONDITIONS)
+        model, raw, conditions = self._split(raw, channels)
+        prior = model.prior(raw, conditions)
+        mean, std = model.posterior(noisy[:, :channels], prior, conditions)
+        return {"mean": mean, "prior": prior.mean, "std": std}
+
+    def _disturbed(self, noisy: Tensor, channels: int, rng: Generator) -> tuple[Tensor, Tensor]:
+        """Change the input in every step, so that the network learns nothing by heart.
+
+        Returns
+        -------
+        disturbed : (B, C + conditions, *spatial)
+        unseen : (B, *spatial)
+            1 where a pixel's value stands nowhere else in the input, which might give it away.
+        """
+        import torch
+
+        from napari_ssdenoise.noise import NOISES
+
+        image, conditions = noisy[:, :channels], noisy[:, channels:]
+        axes = list(range(2, noisy.ndim))
+        moves = torch.randint(-SHUFFLE_RADIUS, SHUFFLE_RADIUS + 1, (len(axes),), generator=rng).tolist()
+        chosen = (torch.rand((len(image), 1, *image.shape[2:]), generator=rng) < SHUFFLED).to(image.device)
+        mixed = torch.where(chosen, image.roll(moves, axes), image)
+        deviation = NOISES[self.noise].deviation(mixed, conditions)
+        mixed = mixed + ADDED * deviation * torch.randn(mixed.shape, generator=rng).to(mixed.device)
+        copied = chosen.roll([-move for move in moves], axes)[:, 0]
+        return torch.cat([mixed, conditions], 1), (~copied).to(image.dtype)
+
+    def _split(self, raw: Tensor, channels: int) -> tuple[NoiseModel, Tensor, Tensor]:
+        """Return the noise model, and the network's prediction and conditions apart."""
+        from napari_ssdenoise.noise import CONDITIONS, NOISES
+
+        count = raw.shape[1] - CONDITIONS * channels
+        return NOISES[self.noise], raw[:, :count], raw[:, count:]

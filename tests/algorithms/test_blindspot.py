@@ -1,0 +1,224 @@
+"""HQ-SSL: blind on any path, better than its parts, sure of itself by the right amount, told the right noise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+
+import napari_ssdenoise as ssd
+from napari_ssdenoise.algorithms import blindspot
+from napari_ssdenoise.algorithms.blindspot import BlindSpot
+from napari_ssdenoise.engine.patches import Batch
+from napari_ssdenoise.noise import NOISES, NoiseLevel
+from napari_ssdenoise.volume import Volume
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SMALL = {"depth": 1, "width": 8, "patch": 32, "batch": 4, "noise": "gaussian", "sigma": 10.0}
+
+
+def waves(*shape: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Return a smooth image with values from 60 to 140."""
+    grid = np.indices(shape).astype(np.float32)
+    return (100 + 20 * np.sin(grid[-1] / 4) + 20 * np.cos(grid[-2] / 5 + grid.sum(0) / 9)).astype(np.float32)
+
+
+def noisy(clean: Any, sigma: float = 10.0, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return (clean + np.random.default_rng(seed).normal(0, sigma, clean.shape)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[ssd.TrainedModel, Any, Any]:
+    clean = waves(160, 160)
+    image = noisy(clean)
+    return ssd.train(image, BlindSpot(**SMALL), steps=500, precision="float32"), image, clean
+
+
+def test_the_posterior_is_better_than_both_of_its_sources(trained: Any) -> None:
+    model, image, clean = trained
+    mean, prior, std = model.predict(image, outputs=("mean", "prior", "std"))
+    errors = {name: float(np.mean((found - clean) ** 2)) for name, found in (("mean", mean), ("prior", prior))}
+    assert errors["mean"] < errors["prior"] < 100
+    assert errors["mean"] < 20  # noise: 100
+    np.testing.assert_array_equal(model.predict(image), mean)
+    assert std.min() > 0
+    assert std.max() < 10.0
+
+
+def test_the_uncertainty_is_as_large_as_the_error(trained: Any) -> None:
+    model, _, clean = trained
+    mean, std = model.predict(noisy(clean, seed=1), outputs=("mean", "std"))
+    error = np.abs(mean - clean)
+    assert np.mean(std**2) == pytest.approx(np.mean(error**2), rel=0.35)
+    # Errors of a network that small are no normal distribution; benchmarks measure the coverage of real ones.
+    assert 0.5 < (error < std).mean() < 0.8
+    assert 0.75 < (error < 1.96 * std).mean() < 0.98
+
+
+def test_white_noise_is_not_predicted_better_than_by_its_mean() -> None:
+    image = np.random.default_rng(0).normal(100, 10, (96, 96)).astype(np.float32)
+    trainer = ssd.Trainer(BlindSpot(**SMALL), image, steps=60)
+    losses = [step.loss for step in trainer]
+    prior = trainer.model.predict(image, outputs=("prior",))[0]
+    assert np.mean((prior - image) ** 2) > 0.98 * image.var()
+    # The likelihood of pure noise cannot exceed that of a prior without any doubt.
+    assert np.mean(losses[-20:]) > 0.5 - 0.03
+
+
+@pytest.mark.parametrize(
+    ("shape", "spatial", "tile"),
+    [((45, 53), "YX", None), ((45, 53), "YX", (16, 24)), ((11, 21, 19), "ZYX", None), ((11, 21, 19), "ZYX", (8, 8, 8))],
+    ids=str,
+)
+def test_predictions_are_blind_at_borders_odd_sizes_and_tiles(shape: Any, spatial: str, tile: Any) -> None:
+    axes = spatial
+    model = ssd.train(Volume(noisy(waves(*shape)), axes), BlindSpot(**SMALL), steps=2, spatial=spatial)
+    image = noisy(waves(*shape), seed=1)
+
+    def prior(array: Any) -> Any:
+        return model.predict(Volume(array, axes), outputs=("prior",), tile=tile, precision="float32")[0]
+
+    before = prior(image)
+    spots = [
+        tuple(n // 2 for n in shape),
+        (0,) * len(shape),
+        tuple(n - 1 for n in shape),
+        (*(1,) * (len(shape) - 1), 0),
+    ]
+    for spot in spots:
+        changed = image.copy()
+        changed[spot] += 500
+        after = prior(changed)
+        assert after[spot] == before[spot]
+        assert np.abs(after - before).max() > 0
+
+
+@pytest.mark.parametrize(("shape", "spatial", "tile"), [((61, 83), "YX", (16, 32)), ((13, 37, 45), "ZYX", (8, 16, 16))])
+def test_tiled_equals_whole(shape: Any, spatial: str, tile: Any) -> None:
+    image = Volume(noisy(waves(*shape)), spatial)
+    model = ssd.train(image, BlindSpot(**SMALL), steps=3, spatial=spatial)
+    names = model.algorithm.outputs
+    whole = model.predict(image, outputs=names, precision="float32")
+    parts = model.predict(image, outputs=names, precision="float32", tile=tile)
+    for first, second in zip(whole, parts, strict=True):
+        assert np.abs(first - second).max() < 1e-5 * np.ptp(first)
+
+
+def test_no_target_stands_elsewhere_in_the_disturbed_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blindspot, "ADDED", 0.0)
+    image = torch.rand((2, 1, 16, 16), generator=torch.Generator().manual_seed(0))
+    told = torch.tensor([0.0, 0.1, 1e-3]).reshape(1, 3, 1, 1).expand(2, 3, 16, 16)
+    for seed in range(5):
+        algorithm = BlindSpot(noise="gaussian", sigma=1.0)
+        rng = torch.Generator().manual_seed(seed)
+        disturbed, unseen = algorithm._disturbed(torch.cat([image, told], 1), 1, rng)
+        assert 0.8 < float(unseen.mean()) < 1
+        for number in range(2):
+            values = disturbed[number, 0]
+            for y, x in unseen[number].nonzero().tolist():
+                where = (values == image[number, 0, y, x]).nonzero().tolist()
+                assert where in ([], [[y, x]])
+
+
+def test_auto_finds_the_noise_of_every_channel() -> None:
+    scene = waves(192, 192)
+    rng = np.random.default_rng(0)
+    film = np.stack([noisy(scene, 5.0), 2.0 * rng.poisson(scene).astype(np.float32) + 50])
+    volume = Volume(film, "CYX")
+    trainer = ssd.Trainer(BlindSpot(depth=1, width=8), volume, steps=1)
+    assert trainer.algorithm.noise == "poisson-gaussian"
+    means, stds = trainer.normalization.mean, trainer.normalization.std
+    for channel, (intensity, variance) in enumerate(((100.0, 25.0), (250.0, 400.0))):
+        slope, constant, _ = trainer.conditions[channel]
+        found = slope * (intensity - means[channel]) / stds[channel] + constant
+        assert found * stds[channel] ** 2 == pytest.approx(variance, rel=0.15)
+    single = ssd.Trainer(BlindSpot(depth=1, width=8), film[0], steps=1).algorithm
+    assert single.noise == "gaussian"
+    assert single.sigma == pytest.approx(5.0, rel=0.05)
+
+
+def test_what_is_given_is_taken() -> None:
+    image = noisy(waves(96, 96))
+    settings = {"noise": "poisson-gaussian", "gain": 2.0, "offset": 90.0, "read_noise": 3.0}
+    trainer = ssd.Trainer(BlindSpot(depth=1, width=8, **settings), image, steps=1)
+    expected = NOISES["poisson-gaussian"].conditions(
+        NoiseLevel(2.0, 90.0, 3.0), trainer.normalization.mean[0], trainer.normalization.std[0]
+    )
+    assert trainer.conditions == (expected,)
+    assert {k: getattr(trainer.algorithm, k) for k in settings} == settings
+
+
+def test_other_images_may_have_other_noise(tmp_path: Path) -> None:
+    clean = waves(160, 160)
+    quiet, loud = noisy(clean, 4.0), noisy(clean, 16.0)
+    algorithm = BlindSpot(depth=1, width=8, noise="gaussian", per_image=True)
+    trainer = ssd.Trainer(algorithm, [quiet, loud], steps=3)
+    variances = torch.cat([trainer.sampler.draw(step).noisy[:, 2].flatten() for step in range(6)]).unique()
+    assert {round(float(v) ** 0.5 * trainer.normalization.std[0]) for v in variances} == {4, 16}
+    for _ in trainer:
+        pass
+    model = ssd.TrainedModel.load(trainer.model.save(tmp_path / "x.model"))
+    spread = [float(model.predict(image, outputs=("std",))[0].mean()) for image in (quiet, loud)]
+    assert spread[0] < 5 < spread[1]
+
+
+def test_a_saved_model_keeps_what_it_was_told(trained: Any, tmp_path: Path) -> None:
+    model, image, _ = trained
+    again = ssd.TrainedModel.load(model.save(tmp_path / "x.model"))
+    assert again.conditions == model.conditions
+    for first, second in zip(*(m.predict(image, outputs=("mean", "std")) for m in (model, again)), strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_calibration_undoes_too_much_certainty(trained: Any) -> None:
+    model, image, _ = trained
+    told = torch.tensor(model.conditions[0]).reshape(1, 3, 1, 1).expand(1, 3, 160, 160)
+    pixels = torch.from_numpy(model.normalization.apply(image[None]))[None]
+    held = Batch(torch.cat([pixels, told], 1), pixels)
+    algorithm, network = model.algorithm, model.geometry.build(model.algorithm).eval()
+    network.load_state_dict(model.network.state_dict())
+    network.requires_grad_(False)
+    algorithm.calibrate(network, [held])
+    right = float(algorithm.loss(network, held, torch.Generator()))
+    network.head.weight.data[1:] /= 2
+    network.head.bias.data[1:] /= 2
+    assert float(algorithm.loss(network, held, torch.Generator())) > right
+    algorithm.calibrate(network, [held])
+    assert float(algorithm.loss(network, held, torch.Generator())) == pytest.approx(right, abs=1e-3)
+
+
+@pytest.mark.parametrize("noise", ["poisson", "rician", "impulse"])
+def test_every_kind_of_noise_can_be_learnt(noise: str) -> None:
+    clean = torch.from_numpy(waves(1, 1, 96, 96) - 50)
+    level = {
+        "rician": NoiseLevel(read_noise=10.0),
+        "poisson": NoiseLevel(gain=1.0),
+        "impulse": NoiseLevel(share=0.2, high=100),
+    }
+    image = NOISES[noise].corrupt(clean, level[noise], torch.Generator().manual_seed(0))[0, 0].numpy()
+    given = {"rician": {"sigma": 10.0}, "poisson": {"gain": 1.0, "offset": 0.0}, "impulse": {"impulse_percent": 20.0}}
+    model = ssd.train(image, BlindSpot(**{**SMALL, "sigma": None, "noise": noise, **given[noise]}), steps=200)
+    mean, std = model.predict(image, outputs=("mean", "std"))
+    truth = clean[0, 0].numpy()
+    assert np.isfinite(std).all()
+    assert np.mean((mean - truth) ** 2) < 0.6 * np.mean((image - truth) ** 2)
+
+
+def test_colours_are_learnt_together() -> None:
+    clean = np.stack([waves(64, 64), waves(64, 64), 200 - waves(64, 64)], -1)
+    image = Volume(noisy(clean), "YXS")
+    model = ssd.train(image, BlindSpot(**SMALL), steps=150)
+    mean, std = model.predict(image, outputs=("mean", "std"))
+    assert mean.shape == std.shape == clean.shape
+    assert np.mean((mean - clean) ** 2) < 60
+
+
+def test_unknown_noise_may_be_learnt() -> None:
+    image = noisy(waves(128, 128))
+    model = ssd.train(image, BlindSpot(**{**SMALL, "sigma": 6.0}, learn_noise=True, learning_rate=5e-3), steps=300)
+    scale = model.network.scale.logarithm.exp()
+    assert 6.0 * float(scale[1]) ** 0.5 == pytest.approx(10.0, rel=0.2)
