@@ -20,6 +20,12 @@ from napari_ssdenoise.model import TrainedModel
 from napari_ssdenoise.volume import Volume
 
 
+@pytest.fixture
+def tiny(tiny):
+    """Name the algorithm: without it, a diagnosis would choose."""
+    return ("--algorithm", "n2v", *tiny)
+
+
 def test_apply_a_model_and_score(run, noisy, clean, model, tmp_path, last_json):
     result = run(
         "denoise", noisy, "-m", model, "-o", "out.ome.zarr", "--precision", "float32", "--reference", clean, "--json"
@@ -46,7 +52,7 @@ def test_data_range_is_an_option(run, noisy, clean, model, last_json):
 
 def test_thin_references_have_no_ssim(run, tmp_path, rng):
     np.save(tmp_path / "thin.npy", rng.normal(size=(10, 64)).astype("float32"))
-    flags = ("--width", 4, "--depth", 1, "--patch", 8, "--batch", 1, "--steps", 1)
+    flags = ("--algorithm", "n2v", "--width", 4, "--depth", 1, "--patch", 8, "--batch", 1, "--steps", 1)
     result = run("denoise", "thin.npy", "-o", "out.npy", "--reference", "thin.npy", *flags)
     assert "PSNR" in result.stdout
     assert read_volume(tmp_path / "out.npy").shape == (10, 64)
@@ -306,3 +312,11 @@ def test_names_that_stay_equal_are_refused(tmp_path):
         distinct_names([tmp_path / "y.jpg", tmp_path / "y.tif"])
     with pytest.raises(click.UsageError, match="given twice"):
         plan_jobs([tmp_path / "a.tif", tmp_path / "." / "a.tif"], tmp_path / "out")
+
+
+def test_the_quality_is_estimated_after_a_training_only(run, noisy, model, last_json, tiny):
+    flags = ("--algorithm", "n2v", "--steps", 3, "--data-range", 2, "--json", *tiny)
+    found = last_json(run("denoise", noisy, "-o", "a.tif", *flags))
+    assert found["quality"]["psnr"]["data_range"] == 2
+    assert "quality" not in last_json(run("denoise", noisy, "-o", "b.tif", "--no-quality", *flags))
+    assert "quality" not in last_json(run("denoise", noisy, "-m", model, "-o", "c.tif", "--json"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
+import click
 import pytest
 
 from napari_ssdenoise import algorithms
@@ -21,7 +22,9 @@ def flag_of(name: str) -> str:
 def test_every_setting_is_a_flag_and_in_the_help(key, run):
     text = run("train", "--help").output
     assert all(flag_of(setting.name) in text for setting in settings(list_algorithms()[key]))
-    assert f"Settings of {key}" in text
+    others = {s.name for other, algorithm in list_algorithms().items() if other != key for s in settings(algorithm)}
+    own = [setting for setting in settings(list_algorithms()[key]) if setting.name not in others]
+    assert (f"Settings of {key} (" in text) == bool(own)
 
 
 def test_flags_reach_the_saved_model(run, noisy, last_json, tiny):
@@ -67,3 +70,29 @@ def test_algorithms_may_disagree_about_a_setting(monkeypatch):
     assert configure(command, "n2v", {f"{PREFIX}radius": "3"}).radius == 3
     assert configure(command, "other", {f"{PREFIX}radius": "far"}).radius == "far"
     assert configure(command, "other", {f"{PREFIX}loss_function": "l1"}).loss_function == "l1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimating(Noise2Void):
+    """Have a number that may be left to the data."""
+
+    key: ClassVar[str] = "estimating"
+    sigma: Annotated[float | None, {"min": 0.0, "max": 9.0, "step": 0.1, "label": "Sigma"}, "Of the noise."] = None
+
+
+@pytest.mark.parametrize(
+    ("flags", "sigma"), [((), None), (("--sigma", "auto"), None), (("--sigma", "0"), 0.0), (("--sigma", "2.5"), 2.5)]
+)
+def test_an_optional_number_may_be_auto(flags, sigma, monkeypatch):
+    monkeypatch.setattr(_settings, "list_algorithms", lambda: {"estimating": Estimating})
+    monkeypatch.setattr(algorithms, "list_algorithms", lambda: {"estimating": Estimating})
+    command = SettingsCommand("train")
+    context = command.make_context("train", list(flags))
+    assert configure(command, "estimating", context.params).sigma == sigma
+    assert "Default: auto; 0 to 9" in " ".join(command.get_help(context).split())
+
+
+def test_an_optional_number_is_a_number_or_auto(monkeypatch):
+    monkeypatch.setattr(_settings, "list_algorithms", lambda: {"estimating": Estimating})
+    with pytest.raises(click.BadParameter, match="'much' is neither a number nor 'auto'"):
+        SettingsCommand("train").make_context("train", ["--sigma", "much"])

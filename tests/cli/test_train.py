@@ -198,3 +198,26 @@ def test_two_stores_with_one_inner_name_are_two_images(run, tmp_path, rng, last_
 def test_frames_as_pairs(run, tmp_path, rng, tiny):
     write_volume(tmp_path / "movie.tif", Volume(rng.normal(100, 9, (6, 32, 32)).astype("float32"), "TYX"))
     run("train", "movie.tif", "--algorithm", "n2n", "--pairs", "frames", "-o", "x.model", "--steps", 2, *tiny)
+
+
+def test_the_quality_is_estimated_and_may_be_left_out(run, noisy, last_json, tiny):
+    result = run("train", noisy, "-o", "x.model", "--steps", 3, "--json", *tiny)
+    quality = last_json(result)["quality"]
+    assert quality["psnr"]["low"] < quality["psnr"]["value"] < quality["psnr"]["high"]
+    assert "PSNR, estimated" in result.stderr
+    result = run("train", noisy, "-o", "y.model", "--steps", 3, "--json", "--no-quality", *tiny)
+    assert "quality" not in last_json(result)
+    assert "PSNR" not in result.stderr
+
+
+def test_a_model_is_kept_though_its_quality_cannot_be_estimated(run, noisy, tmp_path, monkeypatch, last_json, tiny):
+    from napari_ssdenoise import quality
+
+    def fail(*_, **__):
+        raise MemoryError("no memory for it")
+
+    monkeypatch.setattr(quality, "assess", fail)
+    result = run("train", noisy, "-o", "x.model", "--steps", 2, "--json", *tiny)
+    assert "could not be estimated: no memory for it" in result.stderr
+    assert last_json(result)["quality"] is None
+    assert (tmp_path / "x.model").is_dir()

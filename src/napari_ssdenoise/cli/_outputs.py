@@ -7,7 +7,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 KEPT_SUFFIXES = (".ome.zarr", ".zarr", ".ome.tif", ".ome.tiff", ".tif", ".tiff", ".npy")
 FORMATS = ("ome.zarr", "zarr", "ome.tif", "tif", "npy")
 MARK = ".denoised"
+STD_MARK = ".uncertainty"
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,41 @@ class Job:
 
     source: Path
     output: Path
+    std: Path | None = None
+
+    @property
+    def outputs(self) -> list[Path]:
+        """All files that are made of it."""
+        return [self.output] if self.std is None else [self.output, self.std]
+
+    @property
+    def done(self) -> bool:
+        """Whether all of them exist."""
+        return all(path.exists() for path in self.outputs)
 
 
-def plan_jobs(inputs: Sequence[Path], out: Path, suffix: str = "", *, shared: bool = False) -> list[Job]:
+def with_std(jobs: Sequence[Job], out: Path, suffix: str = "", *, shared: bool = False) -> list[Job]:
+    """Add where the standard deviations go, by the rules of `plan_jobs`.
+
+    Raises
+    ------
+    click.UsageError
+        Also if it is where the denoised image goes.
+    """
+    stds = plan_jobs([job.source for job in jobs], out, suffix, shared=shared, mark=STD_MARK)
+    for job, std in zip(jobs, stds, strict=True):
+        if _absolute(job.output) == _absolute(std.output):
+            raise click.UsageError(f"-o and --std both name {job.output}. Give each a name of its own.")
+    return [replace(job, std=std.output) for job, std in zip(jobs, stds, strict=True)]
+
+
+def plan_jobs(
+    inputs: Sequence[Path], out: Path, suffix: str = "", *, shared: bool = False, mark: str = MARK
+) -> list[Job]:
     """Choose an output for every input.
 
     One input goes to ``out`` itself, unless that is a folder; several go into the folder ``out`` under their names
-    with ``.denoised`` added, which images inside a Zarr store share with their store, and files of equal names with
+    with ``mark`` added, which images inside a Zarr store share with their store, and files of equal names with
     the folders above them.
 
     Parameters
@@ -67,7 +96,7 @@ def plan_jobs(inputs: Sequence[Path], out: Path, suffix: str = "", *, shared: bo
     if suffix and not into_folder:
         raise click.UsageError(f"--format is for outputs in a folder; {out.name} says its format itself.")
     suffix = suffix or (".ome.zarr" if shared else "")
-    names = distinct_names(inputs, suffix) if into_folder else [out.name]
+    names = distinct_names(inputs, suffix, mark) if into_folder else [out.name]
     folder = out if into_folder else out.parent
     jobs = [Job(source, folder / name) for source, name in zip(inputs, names, strict=True)]
     _spare_inputs(jobs)
@@ -84,7 +113,7 @@ def known_suffix(path: Path) -> str:
     return next((suffix for suffix in WRITABLE if path.name.lower().endswith(suffix)), "")
 
 
-def distinct_names(inputs: Sequence[Path], suffix: str = "") -> list[str]:
+def distinct_names(inputs: Sequence[Path], suffix: str = "", mark: str = MARK) -> list[str]:
     """Name outputs after their inputs, with as many of the folders above them as are needed to tell them apart.
 
     Raises
@@ -92,7 +121,7 @@ def distinct_names(inputs: Sequence[Path], suffix: str = "") -> list[str]:
     click.UsageError
         If no number of folders does.
     """
-    parts = [(above, MARK + (suffix or own)) for above, own in map(_name_parts, inputs)]
+    parts = [(above, mark + (suffix or own)) for above, own in map(_name_parts, inputs)]
     depths = [1] * len(inputs)
     while True:
         names = ["_".join(above[-depth:]) + ending for (above, ending), depth in zip(parts, depths, strict=True)]
@@ -173,7 +202,7 @@ class Finished:
     def get(self, job: Job) -> dict[str, Any] | None:
         """Return the result of a job that is done: its output is there, and its input is as it was."""
         found = self.results.get(str(_absolute(job.source)))
-        done = found and found.get("stamp") == _stamp(job.source) and job.output.exists()
+        done = found and found.get("stamp") == _stamp(job.source) and job.done
         return dict(found["result"]) if found and done else None
 
     def add(self, job: Job, result: Mapping[str, Any]) -> None:

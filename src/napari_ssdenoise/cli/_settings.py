@@ -8,11 +8,28 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from napari_ssdenoise.algorithms import get_algorithm, list_algorithms, settings
+from napari_ssdenoise.algorithms._base import AUTO
 
 if TYPE_CHECKING:
     from napari_ssdenoise.algorithms import Algorithm, Setting
 
 PREFIX = "setting_"
+
+
+class NumberOrAuto(click.ParamType[str]):
+    """A number, or ``auto``; kept as text, because None means here that the flag was not given."""
+
+    name = "number|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse what is neither."""
+        text = str(value).strip().lower()
+        if text != AUTO:
+            try:
+                float(text)
+            except ValueError:
+                self.fail(f"{value!r} is neither a number nor '{AUTO}'.", param, ctx)
+        return text
 
 
 class SettingOption(click.Option):
@@ -71,15 +88,17 @@ def setting_options() -> list[SettingOption]:
     return [SettingOption(name, having) for name, having in owners.items()]
 
 
-def configure(command: click.Command, key: str, flags: Mapping[str, Any]) -> Algorithm:
-    """Make the chosen algorithm with the settings that were given.
+def configure(
+    command: click.Command, key: str, flags: Mapping[str, Any], recommended: Mapping[str, Any] | None = None
+) -> Algorithm:
+    """Make the chosen algorithm with the settings that were given, and for the rest with those that are recommended.
 
     Raises
     ------
     click.UsageError
         If a flag belongs to other algorithms only, or its value does not fit.
     """
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = dict(recommended or {})
     for option in given_settings(command, flags):
         value = flags[f"{PREFIX}{option.setting}"]
         if key not in option.owners:
@@ -89,7 +108,7 @@ def configure(command: click.Command, key: str, flags: Mapping[str, Any]) -> Alg
             )
         setting = option.owners[key]
         try:
-            values[option.setting] = setting.check(setting.type(value) if isinstance(value, str) else value)
+            values[option.setting] = setting.parse(value) if isinstance(value, str) else setting.check(value)
         except ValueError as error:
             raise click.BadParameter(str(error), param=option) from error
     try:
@@ -111,13 +130,18 @@ def _click_type(owners: Mapping[str, Setting]) -> click.ParamType[Any]:
         return click.STRING
     if all(setting.choices for setting in owners.values()):
         return click.Choice(list(dict.fromkeys(choice for setting in owners.values() for choice in setting.choices)))
+    if any(setting.optional for setting in owners.values()):
+        return NumberOrAuto()
     known: dict[type, click.ParamType[Any]] = {int: click.INT, float: click.FLOAT}
     return known.get(kinds.pop(), click.STRING)
 
 
 def _limits(setting: Setting) -> str:
     """Say a setting's default and range."""
-    default = ("on" if setting.default else "off") if setting.type is bool else f"{setting.default!r}".strip("'")
+    if setting.optional and setting.default is None:
+        default = AUTO
+    else:
+        default = ("on" if setting.default else "off") if setting.type is bool else f"{setting.default!r}".strip("'")
     text = f"Default: {default or 'none'}"
     if setting.min is not None and setting.max is not None:
         text += f"; {setting.min:g} to {setting.max:g}"

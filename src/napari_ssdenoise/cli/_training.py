@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from napari_ssdenoise.cli._choosing import AUTO, diagnosed, require_outputs, wants_target
 from napari_ssdenoise.cli._program import Stopped, explain, seconds_since_start
-from napari_ssdenoise.cli._settings import configure
+from napari_ssdenoise.cli._settings import configure, given_settings
 from napari_ssdenoise.volume import Volume, open_volume, require_intensities
 
 if TYPE_CHECKING:
@@ -32,31 +33,77 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 class TrainingPlan:
     """How to train, as the command line says it."""
 
-    algorithm: Algorithm
+    algorithm: Algorithm | None  # None: a diagnosis of the image chooses
     targets: tuple[Path, ...]
     options: Mapping[str, Any]
+    command: click.Command
+    flags: Mapping[str, Any]
 
     @classmethod
-    def from_flags(cls, context: click.Context, flags: Mapping[str, Any]) -> TrainingPlan:
+    def from_flags(
+        cls, context: click.Context, flags: Mapping[str, Any], default: str = DEFAULT_ALGORITHM
+    ) -> TrainingPlan:
         """Check the flags against the chosen algorithm."""
-        algorithm = configure(context.command, flags["algorithm"] or DEFAULT_ALGORITHM, flags)
+        key = flags["algorithm"] or default
+        algorithm = None if key == AUTO else configure(context.command, key, flags)
         options = {name: flags[name] for name in ("steps", "seconds", "seed", "spatial", "device", "precision")}
-        return cls(algorithm, flags["target"], {**options, "channels": flags["channels"] or "auto"})
+        options["channels"] = flags["channels"] or "auto"
+        return cls(algorithm, flags["target"], options, context.command, flags)
 
-    def trainer(self, volumes: Sequence[Volume], axes: str | None) -> Trainer:
-        """Make the trainer; this imports torch."""
+    def describe(self) -> dict[str, Any]:
+        """Return all that decides what is trained."""
+        given = {option.setting: self.flags[option.name or ""] for option in given_settings(self.command, self.flags)}
+        return {"algorithm": self.algorithm or AUTO, "settings": given, **self.options}
+
+    def trainer(
+        self, volumes: Sequence[Volume], axes: str | None, reporter: Reporter, outputs: Sequence[str] = ()
+    ) -> tuple[Trainer, dict[str, Any]]:
+        """Make the trainer; this imports torch.
+
+        Parameters
+        ----------
+        outputs
+            Of the algorithm, besides the mean, that will be asked for with ``--std``.
+
+        Returns
+        -------
+        trainer
+        about
+            How its algorithm was chosen, if a diagnosis did.
+
+        Raises
+        ------
+        ValueError
+            If the chosen algorithm does not fit what else the command line says.
+        """
         targets = open_all(self.targets, axes)
+        about: dict[str, Any] = {}
+        algorithm = self.algorithm
+        if algorithm is None:
+            # Of several images, which should be of one kind, the first stands for all.
+            algorithm, about = diagnosed(volumes[0], targets[0] if targets else None, self._configured, reporter)
+            targets = targets if wants_target(algorithm) else []
+        require_outputs(algorithm, outputs, "--std")
         from napari_ssdenoise.engine.trainer import Trainer
 
-        return Trainer(self.algorithm, list(volumes), target=targets or None, **self.options)
+        return Trainer(algorithm, list(volumes), target=targets or None, **self.options), about
+
+    def _configured(self, key: str, recommended: Mapping[str, Any]) -> Algorithm:
+        try:
+            return configure(self.command, key, self.flags, recommended)
+        except click.UsageError as error:
+            raise ValueError(
+                f"{error.format_message()} The diagnosis chose {key}; name the algorithm with --algorithm."
+            ) from error
 
 
-def training_options(command: Command) -> Command:
+def training_options(command: Command, default: str = DEFAULT_ALGORITHM) -> Command:
     """Add the flags of `TrainingPlan`, apart from the algorithms' settings and those of `computing_options`."""
     from napari_ssdenoise.algorithms import list_algorithms
 
+    algorithm_help = f"How to learn; auto looks at the noise and chooses. {default} by default."
     options = (
-        click.option("--algorithm", type=click.Choice(list(list_algorithms())), help="How to learn; n2v by default."),
+        click.option("--algorithm", type=click.Choice([AUTO, *list_algorithms()]), help=algorithm_help),
         click.option("--steps", type=click.IntRange(min=1), help="Length of the training; 2000 steps by default."),
         click.option(
             "--seconds", type=click.FloatRange(min=0, min_open=True), help="Length of the training in seconds."

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from napari_ssdenoise.algorithms import list_algorithms, settings
+from napari_ssdenoise.algorithms._base import AUTO
 from napari_ssdenoise.cli._program import common
 from napari_ssdenoise.cli._report import Reporter
 
@@ -31,7 +32,8 @@ def command(*, as_json: bool) -> None:
             limits = " | ".join(setting.choices) if setting.choices else ""
             if setting.min is not None and setting.max is not None:
                 limits = f"{setting.min:g} to {setting.max:g}"
-            rows.append(("--" + setting.name.replace("_", "-"), str(setting.default), limits, setting.help))
+            default = AUTO if setting.default is None else str(setting.default)
+            rows.append(("--" + setting.name.replace("_", "-"), default, limits, setting.help))
         reporter.table(("setting", "default", "range", "meaning"), rows)
         found.append(
             {

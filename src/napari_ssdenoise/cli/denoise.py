@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,10 @@ import click
 
 from napari_ssdenoise.cli._applying import apply
 from napari_ssdenoise.cli._batch import Batch, connected
-from napari_ssdenoise.cli._outputs import FORMATS, Finished, Job, is_folder, known_suffix, plan_jobs
+from napari_ssdenoise.cli._choosing import AUTO, require_outputs
+from napari_ssdenoise.cli._outputs import FORMATS, Finished, Job, is_folder, known_suffix, plan_jobs, with_std
 from napari_ssdenoise.cli._program import FailedError, common, seconds_since_start
+from napari_ssdenoise.cli._quality import quality_option, show_quality
 from napari_ssdenoise.cli._report import Reporter, duration
 from napari_ssdenoise.cli._scores import open_reference, scores, show_scores
 from napari_ssdenoise.cli._settings import SettingsCommand, given_settings
@@ -46,6 +49,7 @@ class Request:
     data_range: float | None
     overwrite: bool
     skip_existing: bool
+    quality: bool
     applying: Mapping[str, Any]
     scheduler: Scheduler | None = None
 
@@ -55,6 +59,11 @@ class Request:
 @click.option("-m", "--model", type=click.Path(path_type=Path), help="A saved model; without it, one is trained first.")
 @click.option(
     "-o", "--output", required=True, type=click.Path(), help="A file; for several images, a folder for all of them."
+)
+@click.option(
+    "--std",
+    type=click.Path(),
+    help="Also write the standard deviation of every pixel's estimate, like -o; for models that give it (blindspot).",
 )
 @click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
 @click.option("--skip-existing", is_flag=True, help="Leave out images whose output exists.")
@@ -78,7 +87,8 @@ class Request:
     type=click.FloatRange(min=0, min_open=True),
     help="Of PSNR and SSIM; by default 255 for a uint8 reference, else its 99.9th percentile minus its minimum.",
 )
-@training_options
+@partial(training_options, default=AUTO)
+@quality_option
 @computing_options
 @common
 @click.pass_context
@@ -87,6 +97,7 @@ def command(
     /,
     inputs: tuple[Path, ...],
     output: str,
+    std: str | None,
     model: Path | None,
     *,
     form: str | None,
@@ -95,21 +106,22 @@ def command(
     as_json: bool,
     **flags: Any,
 ) -> None:
-    """Denoise images of any size, tile by tile, with a model; or train on each image first, then apply.
+    """Denoise images of any size, tile by tile, with a model; or diagnose and train on each image first, then apply.
 
     Outputs get their names when they are complete. After Ctrl-C, or if some images failed, the same command goes on
     with what is missing. One image: -o names a file (.ome.zarr, .tif, .ome.tif, .npy, .png), or a folder if it is one
     or ends in /. Outputs in a folder are called like their inputs, with .denoised added.
     """
     reporter = Reporter(as_json=as_json)
-    plan = TrainingPlan.from_flags(context, flags)
+    plan = TrainingPlan.from_flags(context, flags, AUTO)
     check_usage(context, flags, inputs, has_model=model is not None)
-    out = Path(output)
-    if output.endswith(("/", "\\")) and not known_suffix(out):
-        check_folder(out)
-    jobs = plan_jobs(inputs, out, f".{form}" if form else "", shared=scheduler is not None)
+    suffix = f".{form}" if form else ""
+    jobs = plan_jobs(inputs, named(output), suffix, shared=scheduler is not None)
+    if std is not None:
+        jobs = with_std(jobs, named(std), suffix, shared=scheduler is not None)
     if len(inputs) > 1:
-        check_folder(out)
+        for folder in {path.parent for path in jobs[0].outputs}:
+            check_folder(folder)
     if scheduler:
         check_shared(jobs)
     applying = {name: flags[name] for name in ("dtype", "precision", "device", "augment")}
@@ -117,7 +129,7 @@ def command(
     if len(jobs) == 1:  # a wrong name should not wait for torch
         open_all([jobs[0].source], flags["axes"])
     with connected(scheduler, workers) as cluster:
-        kept = ("axes", "reference", "data_range", "overwrite", "skip_existing")
+        kept = ("axes", "reference", "data_range", "overwrite", "skip_existing", "quality")
         about = {name: flags[name] for name in kept}
         trained = load_model(model) if model else None
         request = Request(model=trained, plan=plan, applying=applying, scheduler=cluster, **about)
@@ -125,6 +137,14 @@ def command(
     reporter.result({**result, "seconds": seconds_since_start()})
     if result.get("failed"):
         raise FailedError
+
+
+def named(output: str) -> Path:
+    """Return the path of an output; one that ends in / is made a folder, which keeps the input's name."""
+    path = Path(output)
+    if output.endswith(("/", "\\")) and not known_suffix(path):
+        check_folder(path)
+    return path
 
 
 def check_usage(context: click.Context, flags: Mapping[str, Any], inputs: Sequence[Path], *, has_model: bool) -> None:
@@ -158,10 +178,10 @@ def check_folder(out: Path) -> None:
 
 def check_shared(jobs: Sequence[Job]) -> None:
     """Refuse outputs that several workers cannot write."""
-    for job in jobs:
-        if not known_suffix(job.output).endswith(".zarr"):
+    for path in (path for job in jobs for path in job.outputs):
+        if not known_suffix(path).endswith(".zarr"):
             raise click.UsageError(
-                f"{job.output} cannot be written by several workers at once. With --scheduler, write .ome.zarr."
+                f"{path} cannot be written by several workers at once. With --scheduler, write .ome.zarr."
             )
 
 
@@ -188,8 +208,8 @@ def load_model(path: Path) -> TrainedModel:
 
 def denoise_all(jobs: Sequence[Job], request: Request, reporter: Reporter) -> dict[str, Any]:
     """Denoise one image after the other, or several at a time on a cluster."""
-    model, plan = request.model, request.plan
-    task = {"model": model.describe() if model else None, "algorithm": plan.algorithm, **plan.options}
+    model = request.model
+    task = {"model": model.describe() if model else None, **request.plan.describe(), "std": jobs[0].std is not None}
     finished = Finished(jobs[0].output.parent, {**task, **request.applying, "axes": request.axes})
     batch = Batch(jobs, lambda job, reporter: denoise_one(job, request, reporter), finished, reporter)
     # Trainings take turns: each of them uses all of this machine.
@@ -202,44 +222,67 @@ def denoise_one(job: Job, request: Request, reporter: Reporter) -> dict[str, Any
 
     started = seconds_since_start()
     result: dict[str, Any] = {"input": str(job.source), "output": str(job.output)}
-    if request.skip_existing and job.output.exists():
+    if job.std is not None:
+        result["std"] = str(job.std)
+    if request.skip_existing and job.done:
         reporter.say(f"exists already: {job.output}")
         return {**result, "skipped": True}
     (volume,) = open_all([job.source], request.axes)
-    check_output(job.output, overwrite=request.overwrite, folder=known_suffix(job.output).endswith(".zarr"))
+    for path in job.outputs:
+        check_output(path, overwrite=request.overwrite, folder=known_suffix(path).endswith(".zarr"))
     reference = open_reference(request.reference, volume, request.axes) if request.reference else None
     reporter.say(f"noisy: {describe_volume(volume)}")
     model = request.model
     options = {**request.applying, "overwrite": request.overwrite, "scheduler": request.scheduler}
+    further = {} if job.std is None else {"std": job.std}
+    options["also"] = further
     if model is None:
         from napari_ssdenoise.io.checkpoint import checkpoint_path, remove_checkpoint
 
-        trainer = request.plan.trainer([volume], request.axes)
-        try_output(trainer, volume, job.output, request)
+        trainer, about = request.plan.trainer([volume], request.axes, reporter, tuple(further))
+        try_output(trainer, volume, job, request)
+        result |= about
         result |= run_training(trainer, checkpoint_path(job.output), reporter)
         model = trainer.model
         apply(model, volume, job.output, reporter, **options)
         # Only now: until the output is complete, the checkpoint is what makes the same weights again.
         remove_checkpoint(checkpoint_path(job.output))
     else:
+        require_outputs(model.algorithm, tuple(further), "--std")
         apply(model, volume, job.output, reporter, **options)
         result["steps"] = model.record.get("steps")
     seconds = seconds_since_start() - started
     reporter.say(f"denoised: {job.output} (in {duration(seconds)})")
+    if job.std is not None:
+        reporter.say(f"uncertainty: {job.std}")
+    result |= judge(model, volume, reference, job, request, reporter)
+    return {**result, "seconds": seconds}
+
+
+def judge(
+    model: TrainedModel, volume: Volume, reference: Volume | None, job: Job, request: Request, reporter: Reporter
+) -> dict[str, Any]:
+    """Say how good the result is: an estimate after a training, and scores where there is a reference."""
+    result: dict[str, Any] = {}
+    if request.quality and request.model is None:
+        where = {"axes": request.axes, "device": request.applying["device"], "data_range": request.data_range}
+        result["quality"] = show_quality(model, [volume], request.plan.targets, reporter, **where)
     if reference is not None:
         found = scores(volume, job.output, reference, request.data_range)
         show_scores(found, reporter)
         result |= found
-    return {**result, "seconds": seconds}
+    return result
 
 
-def try_output(trainer: Trainer, volume: Volume, output: Path, request: Request) -> None:
+def try_output(trainer: Trainer, volume: Volume, job: Job, request: Request) -> None:
     """Find out before the training whether its result could be written: format, dtype, space, permission."""
+    from napari_ssdenoise.engine.outputs import UNCERTAINTY, Output
     from napari_ssdenoise.engine.stream import choose_dtype
     from napari_ssdenoise.io import create_writer
     from napari_ssdenoise.io._writer import partial_path
 
-    if partial_path(output).exists():  # of a stopped run, which could be written
-        return
     dtype = choose_dtype(trainer.model, volume, request.applying["dtype"])
-    create_writer(output, volume, dtype=dtype, overwrite=request.overwrite).discard()
+    for name, path in zip(("mean", UNCERTAINTY), job.outputs, strict=False):
+        if not partial_path(path).exists():  # of a stopped run, which could be written
+            kind = Output.of(name, path, dtype).dtype
+            create_writer(path, volume, dtype=kind, overwrite=request.overwrite).discard()

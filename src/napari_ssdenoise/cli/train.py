@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from napari_ssdenoise.cli._program import common, seconds_since_start
+from napari_ssdenoise.cli._quality import quality_option, show_quality
 from napari_ssdenoise.cli._report import Reporter, duration
 from napari_ssdenoise.cli._settings import SettingsCommand
 from napari_ssdenoise.cli._training import (
@@ -32,6 +33,7 @@ from napari_ssdenoise.cli._training import (
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing model.")
 @training_options
+@quality_option
 @computing_options
 @common
 @click.pass_context
@@ -42,6 +44,7 @@ def command(
     output: Path,
     *,
     overwrite: bool,
+    quality: bool,
     axes: str | None,
     as_json: bool,
     **flags: Any,
@@ -59,13 +62,16 @@ def command(
 
     from napari_ssdenoise.io.checkpoint import checkpoint_path, remove_checkpoint
 
-    trainer = plan.trainer(volumes, axes)
+    trainer, about = plan.trainer(volumes, axes, reporter)
     checkpoint = checkpoint_path(output)
     figures = run_training(trainer, checkpoint, reporter)
     trainer.model.save(output, overwrite=overwrite)
     remove_checkpoint(checkpoint)
     reporter.say(f"model: {output} ({figures['steps']} steps in {duration(figures['train_seconds'])})")
-    reporter.result({"seconds": seconds_since_start(), **figures, "output": output, "inputs": inputs})
+    if quality:
+        where = {"axes": axes, "device": flags["device"]}
+        figures["quality"] = show_quality(trainer.model, volumes, plan.targets, reporter, **where)
+    reporter.result({"seconds": seconds_since_start(), **about, **figures, "output": output, "inputs": inputs})
 
 
 def check_model_output(output: Path, *, overwrite: bool) -> None:
