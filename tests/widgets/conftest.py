@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from qtpy.QtWidgets import QApplication
 
+from napari_ssdenoise import quality
 from napari_ssdenoise.widgets.denoise import DenoiseWidget
 
 # A network that trains in milliseconds; what it learns does not matter here.
@@ -22,6 +24,28 @@ def viewer(make_napari_viewer_proxy: Callable[..., Any]) -> Any:
     return make_napari_viewer_proxy()
 
 
+@dataclass(frozen=True)
+class Quality:
+    """What the widget shows of a quality report."""
+
+    warnings: tuple[str, ...] = ()
+    psnr: None = None
+
+    def rows(self) -> list[tuple[str, str]]:
+        return [("resolution", "fine")]
+
+
+@pytest.fixture(autouse=True)
+def assess(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., Any]], None]:
+    """Judge all models at once; return a function that has them judged in another way."""
+
+    def judge(function: Callable[..., Any]) -> None:
+        monkeypatch.setattr(quality, "assess", function, raising=False)
+
+    judge(lambda *_, **__: Quality())
+    return judge
+
+
 @pytest.fixture
 def open_widget(viewer: Any, qtbot: Any) -> Iterator[Callable[[], DenoiseWidget]]:
     """Return a function that docks the widget, with settings for tiny networks."""
@@ -30,7 +54,7 @@ def open_widget(viewer: Any, qtbot: Any) -> Iterator[Callable[[], DenoiseWidget]
     def make() -> DenoiseWidget:
         widget = DenoiseWidget(viewer)
         viewer.window.add_dock_widget(widget, name="Denoise", area="right")
-        widget.method.form.set_values(TINY)
+        widget.method.choose("n2v", TINY)
         widget.method.length.set_steps(3)
         opened.append(widget)
         return widget
@@ -44,8 +68,10 @@ def open_widget(viewer: Any, qtbot: Any) -> Iterator[Callable[[], DenoiseWidget]
 
 def close(widget: DenoiseWidget, viewer: Any, qtbot: Any) -> None:
     docked = widget.parent() is not None
+    widget.stop()
+    widget.quality.forget()
+    qtbot.waitUntil(lambda: not widget.busy and widget.quality.job is None, timeout=PATIENCE)
     widget.shut_down()
-    qtbot.waitUntil(lambda: not widget.busy, timeout=PATIENCE)
     if docked:
         viewer.window.remove_dock_widget(widget)
     widget.deleteLater()

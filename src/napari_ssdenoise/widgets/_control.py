@@ -1,23 +1,19 @@
-"""The two long jobs of the widget, training and denoising: start them, show how they go, take what they leave."""
+"""The widget's long jobs: start them, show how they go, take what they leave."""
 
 from __future__ import annotations
 
 import time
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from napari.layers import Image
 from napari.viewer import Viewer
 from qtpy.QtCore import QObject, QTimer, Signal
 
-import napari_ssdenoise
-from napari_ssdenoise.volume import Volume
-from napari_ssdenoise.widgets._denoising import ArrayDenoising, FileDenoising, Filling, Progress, require_memory
 from napari_ssdenoise.widgets._job import Job, Reason, Work
 from napari_ssdenoise.widgets._run_panel import RunPanel, describe_seconds
-from napari_ssdenoise.widgets._shown import PreviewLayer, ResultLayer, visible_region
-from napari_ssdenoise.widgets._work import Preview, Stage, Training
+from napari_ssdenoise.widgets._shown import PreviewLayer, visible_region
+from napari_ssdenoise.widgets._work import Diagnosed, Preview, Stage, Training
 
 if TYPE_CHECKING:
     from napari_ssdenoise.engine.trainer import TrainStep
@@ -78,21 +74,49 @@ class Control(QObject):
         self.ended.emit(reason, error)
 
 
+class TaskControl(Control):
+    """A short job that reports one thing at its end."""
+
+    def __init__(self, viewer: Viewer, panel: RunPanel, parent: QObject) -> None:
+        super().__init__(viewer, panel, parent)
+        self._result: Any = None
+        self._done: Callable[[Any], str] = str
+
+    def begin(self, work: Work, done: Callable[[Any], str]) -> None:
+        """Start it; ``done`` takes what it reports, and returns what to say about it."""
+        self._result, self._done = None, done
+        self.run(work)
+
+    def take(self, report: Any) -> None:
+        super().take(report)
+        if not isinstance(report, Stage):
+            self._result = report
+
+    def finish(self, reason: Reason) -> None:
+        self.panel.say(self._done(self._result) if reason is Reason.COMPLETED else "Stopped.")
+
+
 class TrainingControl(Control):
     """Train, with the loss curve and the preview of what is in view."""
+
+    diagnosed = Signal(object)  # the report
 
     def __init__(self, viewer: Viewer, panel: RunPanel, parent: QObject) -> None:
         super().__init__(viewer, panel, parent)
         self.preview: PreviewLayer | None = None
         self.training: Training | None = None
         self.model: TrainedModel | None = None
+        self.quick = False
         self._last: TrainStep | None = None
         self._began = 0.0
         panel.preview.currentIndexChanged.connect(self._switch)
 
-    def begin(self, training: Training, layer: Image) -> None:
-        """Start a training on a layer."""
+    def begin(self, training: Training, layer: Image, *, quick: bool = False) -> None:
+        """Start a training on a layer; a quick one is for its preview alone."""
         self.forget_preview()
+        self.quick = quick
+        if quick and self._mode == "off":
+            self.panel.preview.setCurrentIndex(self.panel.preview.findData("whole"))
         self.preview = PreviewLayer(self.viewer, layer)
         self.training = training
         self._last = None
@@ -102,7 +126,9 @@ class TrainingControl(Control):
 
     def take(self, report: Any) -> None:
         super().take(report)
-        if isinstance(report, Preview):
+        if isinstance(report, Diagnosed):
+            self.diagnosed.emit(report.report)
+        elif isinstance(report, Preview):
             if self.preview is not None and self._mode != "off":
                 self.preview.show(report.image, report.region, report.limits)
         elif not isinstance(report, Stage):
@@ -132,7 +158,7 @@ class TrainingControl(Control):
         how = "Trained" if reason is Reason.COMPLETED else "Stopped: trained"
         self.panel.say(
             f"{how} {step.step} steps in {describe_seconds(step.seconds)} on {self.device}. "
-            "Apply denoises the image with it."
+            + ("This was a first look: Train gives a better result." if self.quick else "Apply denoises the image.")
         )
 
     def forget_preview(self) -> None:
@@ -163,108 +189,3 @@ class TrainingControl(Control):
         if self.preview is not None:
             self.preview.remove()
         self._look()
-
-
-class ApplyControl(Control):
-    """Denoise into a layer that fills in, in memory or backed by a file."""
-
-    def __init__(self, viewer: Viewer, panel: RunPanel, parent: QObject) -> None:
-        super().__init__(viewer, panel, parent)
-        self.result: ResultLayer | None = None
-        self._options: dict[str, Any] = {}
-        self._path: Path | None = None
-        self._last: Progress | None = None
-
-    def begin(self, model: TrainedModel, layer: Image, volume: Volume, *, device: str, augment: bool) -> None:
-        """Start to denoise into a new layer, which is there at once.
-
-        Raises
-        ------
-        ValueError
-            If the image does not fit the model.
-        MemoryError
-            If the result does not fit into memory.
-        """
-        model.geometry.layout(volume)
-        dtype = volume.dtype.newbyteorder("=") if layer.rgb else np.dtype(np.float32)
-        require_memory(volume, dtype)
-        out = np.zeros(volume.shape, dtype)
-        self._prepare(model, layer, None)
-        self._add(out, None)
-        view = visible_region(self.viewer, layer, pixels=1 << 40)
-        self.run(ArrayDenoising(model, volume, out, device, augment, view).reports)
-
-    def begin_file(
-        self,
-        model: TrainedModel,
-        layer: Image,
-        volume: Volume,
-        path: Path,
-        *,
-        device: str,
-        augment: bool,
-        overwrite: bool,
-    ) -> None:
-        """Start to denoise into an OME-Zarr; the layer appears with the first block.
-
-        Raises
-        ------
-        ValueError
-            If the image does not fit the model.
-        """
-        model.geometry.layout(volume)
-        if self.result is not None and self._path == path:
-            self.result.remove()  # it showed the part that an earlier run had done
-        self._prepare(model, layer, path)
-        self.run(FileDenoising(model, volume, path, device, augment, overwrite).reports)
-
-    def take(self, report: Any) -> None:
-        super().take(report)
-        if isinstance(report, Filling) and self.result is not None:
-            if report.levels:
-                if self.result.layer is None:  # an earlier run had done all but the end
-                    self._add(report.levels[0], report.limits)
-                self.result.finish(report.levels, report.limits)
-            else:
-                self._add(report.data, report.limits)
-        elif isinstance(report, Progress):
-            self._last = report
-            if self.result is not None:
-                self.result.set_limits(report.limits)
-                self.result.touch()
-
-    def tick(self) -> None:
-        if self.result is not None:
-            self.result.refresh()
-        last = self._last
-        if last is not None and self.job is not None:
-            left = f"{describe_seconds(last.remaining)} left" if last.done < last.total else "finishing…"
-            self.panel.set_progress(last.done / last.total, left)
-            if last.done < last.total:
-                self.panel.say(f"Block {last.done} of {last.total} on {self.device}")
-
-    def finish(self, reason: Reason) -> None:
-        name = self.result.layer.name if self.result is not None and self.result.layer is not None else "the result"
-        where = f"“{name}”" if self._path is None else f"“{name}”, saved as {self._path.name}"
-        if reason is Reason.COMPLETED:
-            self.panel.say(f"Done: {where}.")
-            return
-        done = f"{self._last.done} of {self._last.total} blocks are" if self._last is not None else "nothing is"
-        more = "" if self._path is None or self._last is None else " Apply to the same file goes on from there."
-        self.panel.say(f"Stopped: {done} done.{more}")
-
-    def _prepare(self, model: TrainedModel, layer: Image, path: Path | None) -> None:
-        self._path, self._last = path, None
-        self.result = ResultLayer(self.viewer, layer)
-        about = {"version": napari_ssdenoise.__version__, "source": layer.name, **model.describe()}
-        if path is not None:
-            about["path"] = str(path)
-        self._options = {"metadata": {"ssdenoise": about}}
-
-    def _add(self, data: Any, limits: tuple[float, float] | None) -> None:
-        result = self.result
-        if result is None:
-            return
-        source = result.source
-        chosen = limits or (float(source.contrast_limits[0]), float(source.contrast_limits[1]))
-        result.add(data, f"{source.name} denoised", chosen, select=True, **self._options)

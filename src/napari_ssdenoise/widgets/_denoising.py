@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -28,19 +28,23 @@ SAMPLED_VALUES = 20_000
 
 @dataclass(frozen=True)
 class Progress:
-    """A share of the work that is done; `region`, in the volume's axes, is what just became visible."""
+    """A share of the work that is done; `region`, in the volume's axes, is what just became visible.
+
+    There are `limits` by output where enough was seen to choose contrast from.
+    """
 
     done: int
     total: int
     remaining: float
     region: Region
-    limits: Limits | None = None
+    limits: Mapping[str, Limits] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Filling:
-    """Data that can be shown, and fills while the work goes on; complete if there are `levels`."""
+    """Data of one output that can be shown, and fills while the work goes on; complete if there are `levels`."""
 
+    output: str
     data: Any
     limits: Limits | None = None
     levels: tuple[Any, ...] = ()
@@ -48,11 +52,11 @@ class Filling:
 
 @dataclass
 class ArrayDenoising:
-    """Denoise into an array in memory; the blocks in view come first."""
+    """Denoise into arrays in memory, one for each output that is wanted; the blocks in view come first."""
 
     model: TrainedModel
     volume: Volume
-    out: NDArray[Any]
+    outs: Mapping[str, NDArray[Any]]
     device: str = "auto"
     augment: bool = False
     view: Region | None = None
@@ -70,13 +74,18 @@ class ArrayDenoising:
         plan = plan_volume(predictor, self.volume, layout, memory=APPLY_MEMORY)
         units = list(plan.units(layout, self.volume.shape))
         units.sort(key=lambda unit: not any(self._in_view(layout.key(i, unit.tile.target)) for i in unit.indices))
-        started, sampled = time.perf_counter(), Sampled()
+        started, sampled = time.perf_counter(), {name: Sampled() for name in self.outs}
         done, total = 0, int(np.prod(self.volume.shape))
-        for piece in execute(predictor, plan, self.volume, layout, units, self.out.nbytes):
+        results = sum(out.nbytes for out in self.outs.values())
+        for piece in execute(predictor, plan, self.volume, layout, units, results):
             region = layout.key(piece.index, piece.target)
-            self.out[region] = block = as_shown(layout.from_network(piece.images["mean"]), self.volume)
-            done = min(done + block.size, total)
-            limits = sampled.add(block, last=done == total)
+            blocks = {name: as_shown(layout.from_network(piece.images[name]), self.volume) for name in self.outs}
+            done = min(done + next(iter(blocks.values())).size, total)
+            found: dict[str, Limits | None] = {}
+            for name, block in blocks.items():
+                self.outs[name][region] = block
+                found[name] = sampled[name].add(block, last=done == total)
+            limits = {name: seen for name, seen in found.items() if seen is not None}
             remaining = (time.perf_counter() - started) / done * (total - done)
             yield Progress(done, total, remaining, region, limits)
 
@@ -112,39 +121,46 @@ class Sampled:
 
 @dataclass
 class FileDenoising:
-    """Denoise into an OME-Zarr file; a stopped one goes on where it was."""
+    """Denoise into OME-Zarr files, one for each output that is wanted; a stopped one goes on where it was."""
 
     model: TrainedModel
     volume: Volume
-    path: Path
+    paths: Mapping[str, Path]  # the denoised image, "mean", first
     device: str = "auto"
     augment: bool = False
     overwrite: bool = False
 
     def reports(self, stop: Event) -> Generator[Any, None, None]:
-        """Yield `Stage`, then `Progress` after every tile; the last one has the finished path and no region."""
+        """Yield `Stage`, a `Filling` of each output, `Progress` after every tile, and finished `Filling`s."""
         yield Stage("Denoising into the file…")
         from napari_ssdenoise.engine.device import choose_device, describe_device
 
         yield Stage("Denoising into the file…", describe_device(choose_device(self.device)))
+        (_, path), *also = self.paths.items()
         tiles = interruptible(self.model, stop).predict_into(
             self.volume,
-            self.path,
+            path,
+            also=dict(also),
             memory=APPLY_MEMORY,
             device=self.device,
             augment=self.augment,
             overwrite=self.overwrite,
         )
-        filling: Any = None
+        started = False
         try:
             for tile in tiles:
+                places = dict(zip(self.paths, (tile.path, *tile.also), strict=True))
                 if tile.region is None:
-                    levels = open_levels(tile.path)
-                    yield Filling(levels[0], contrast_limits(sample_of(levels[-1])), levels)
+                    for output, place in places.items():
+                        levels = open_levels(place)
+                        yield Filling(output, levels[0], contrast_limits(sample_of(levels[-1])), levels)
                     continue
-                if filling is None:
-                    filling = open_partial(tile.path, self.volume)
-                    yield Filling(filling, contrast_limits(np.asarray(filling[thin(tile.region)], dtype=np.float64)))
+                if not started:
+                    started = True
+                    for output, place in places.items():
+                        filling = open_partial(place, self.volume)
+                        seen = np.asarray(filling[thin(tile.region)], dtype=np.float64)
+                        yield Filling(output, filling, contrast_limits(seen))
                 yield Progress(tile.done, tile.total, tile.remaining, tile.region)
                 if tile.done == tile.total:
                     yield Stage("Writing lower resolutions…")
@@ -182,8 +198,8 @@ def open_levels(path: Path) -> tuple[Any, ...]:
     return tuple(read_volume(path / str(level)).data for level in range(count))
 
 
-def require_memory(volume: Volume, dtype: np.dtype[Any]) -> None:
-    """Refuse a result that would not fit beside everything else.
+def require_memory(volume: Volume, itemsize: int) -> None:
+    """Refuse a result, of so many bytes per value, that would not fit beside everything else.
 
     Raises
     ------
@@ -192,7 +208,7 @@ def require_memory(volume: Volume, dtype: np.dtype[Any]) -> None:
     """
     import psutil
 
-    needed, free = int(np.prod(volume.shape, dtype=np.int64)) * dtype.itemsize, psutil.virtual_memory().available
+    needed, free = int(np.prod(volume.shape, dtype=np.int64)) * itemsize, psutil.virtual_memory().available
     if needed > 0.8 * free:
         raise MemoryError(
             f"the result takes {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB of memory are free. "

@@ -7,8 +7,8 @@ from math import ceil, log10
 from typing import Any
 
 from magicgui.widgets import create_widget
-from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal
-from qtpy.QtGui import QResizeEvent
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer, Signal
+from qtpy.QtGui import QFocusEvent, QResizeEvent, QValidator
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QCheckBox,
@@ -25,8 +25,10 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 
 from napari_ssdenoise.algorithms import Algorithm, Setting, settings
+from napari_ssdenoise.algorithms._base import AUTO
 
 _UNBOUNDED = 10**9
+_FINE = 12  # decimals
 _BORDER = 4  # pixels that a theme may take around a scrolled form
 
 
@@ -37,16 +39,88 @@ class FloatBox(QDoubleSpinBox):
         return f"{value:.6g}"
 
 
+class AutoBox(FloatBox):
+    """A number box that may be left at "auto": its lowest position, which an empty text stands for as well.
+
+    Parameters
+    ----------
+    setting
+        An optional number.
+    """
+
+    def __init__(self, setting: Setting, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._kind = setting.type
+        self._step = setting.step or 1.0
+        self._low, high = _limits(setting)
+        # An estimate may be of any size: the gain of an image between 0 and 1 is a thousandth.
+        self.setDecimals(0 if setting.type is int else _FINE)
+        self.setRange(self._low - max(1.0, abs(self._low)), high)
+        self.setStepType(QDoubleSpinBox.StepType.AdaptiveDecimalStepType)
+        self.setSpecialValueText(AUTO)
+        self.set(setting.default)
+
+    def get(self) -> Any:
+        """Return the number, or None for "auto"."""
+        return None if self.value() <= self.minimum() else self._kind(self.value())
+
+    def set(self, value: float | None) -> None:
+        """Show a number, or "auto" for None."""
+        self.setValue(self.minimum() if value is None else value)
+
+    def stepBy(self, steps: int) -> None:
+        """Go from "auto" to zero, or as near as the range allows, not to the far end of it."""
+        if self.get() is None:
+            if steps > 0:
+                self.setValue(min(max(0.0, self._low), self.maximum()))
+        elif self.value() == 0:  # where an adaptive step would be the smallest there is
+            self.setValue(max(self._low, steps * self._step))
+        else:
+            super().stepBy(steps)
+            if self.value() < self._low:
+                self.setValue(self._low)
+
+    def valueFromText(self, text: str | None) -> float:
+        """Return the number that a text stands for."""
+        if (text or "").strip().lower() == AUTO:
+            return self.minimum()
+        return max(self._low, float(super().valueFromText(text)))  # what lies between stands for nothing
+
+    def validate(self, text: str | None, position: int) -> tuple[QValidator.State, str, int]:
+        """Take an empty text, and the beginning of "auto", as numbers that are being typed."""
+        typed = (text or "").strip().lower()
+        if AUTO.startswith(typed):
+            state = QValidator.State.Acceptable if typed == AUTO else QValidator.State.Intermediate
+            return state, text or "", position
+        return super().validate(text, position)  # type: ignore[no-any-return]
+
+    def fixup(self, text: str | None) -> str:
+        """Complete an unfinished "auto"."""
+        return AUTO if AUTO.startswith((text or "").strip().lower()) else str(super().fixup(text))
+
+    def focusInEvent(self, event: QFocusEvent | None) -> None:
+        """Select all, so that typing replaces "auto"."""
+        super().focusInEvent(event)
+        QTimer.singleShot(0, self.selectAll)
+
+
 class Field:
-    """One setting as a magicgui widget: what it shows, and how its number box rounds and steps."""
+    """One setting as a widget, mostly of magicgui: what it shows, and how its number box rounds and steps."""
 
     def __init__(self, setting: Setting, changed: Callable[[], object]) -> None:
         self.setting = setting
+        self.widget: QWidget
+        if setting.optional:
+            self.widget = self._auto = AutoBox(setting)
+            self._auto.valueChanged.connect(lambda _: changed())
+            self.widget.setToolTip(f"{setting.help} Clear it for “{AUTO}”.")
+            self.widget.setObjectName(setting.name)
+            return
         self._control = create_widget(
             value=setting.default, annotation=setting.type, name=setting.name, options=self._options()
         )
         self._control.changed.connect(lambda _: changed())
-        self.widget: QWidget = self._control.native
+        self.widget = self._control.native
         self.widget.setToolTip(setting.help)
         self.widget.setObjectName(setting.name)
         if isinstance(self.widget, QDoubleSpinBox):
@@ -58,12 +132,17 @@ class Field:
 
     def get(self) -> Any:
         """Return the value."""
+        if self.setting.optional:
+            return self._auto.get()
         value = self._control.value
         return value.strip() if isinstance(value, str) else value
 
     def set(self, value: Any) -> None:
         """Show a value."""
-        self._control.value = value
+        if self.setting.optional:
+            self._auto.set(value)
+        else:
+            self._control.value = value
 
     def _options(self) -> dict[str, Any]:
         setting = self.setting
@@ -71,17 +150,27 @@ class Field:
             return {"choices": [(choice.replace("_", " "), choice) for choice in setting.choices]}
         if setting.type in (bool, str):
             return {}
-        low = -_UNBOUNDED if setting.min is None else setting.min
-        high = _UNBOUNDED if setting.max is None else setting.max
+        low, high = _limits(setting)
         return {"min": low, "max": high, "step": setting.step}
 
     def _refine(self, box: QDoubleSpinBox) -> None:
         """Give a box the decimals for the smallest number that the setting knows; it would round it to zero."""
-        finest = min(abs(v) for v in (self.setting.min, self.setting.default, self.setting.step) if v)
-        box.setDecimals(max(2, ceil(-log10(finest))))
+        box.setDecimals(_decimals(self.setting))
         box.setStepType(QDoubleSpinBox.StepType.AdaptiveDecimalStepType)
-        box.setMinimum(self.setting.min if self.setting.min is not None else -_UNBOUNDED)
+        box.setMinimum(_limits(self.setting)[0])
         self.set(self.setting.default)
+
+
+def _limits(setting: Setting) -> tuple[float, float]:
+    """Return a number's range, very large where the setting has none."""
+    low = -_UNBOUNDED if setting.min is None else setting.min
+    return low, _UNBOUNDED if setting.max is None else setting.max
+
+
+def _decimals(setting: Setting) -> int:
+    """Return the decimals that the smallest number a setting knows needs."""
+    finest = min(abs(v) for v in (setting.min, setting.default, setting.step) if v)
+    return max(2, ceil(-log10(finest)))
 
 
 class SettingsForm(QWidget):
@@ -90,16 +179,17 @@ class SettingsForm(QWidget):
     Parameters
     ----------
     algorithm
-        Whose settings to show.
+        Whose settings to show; None for none.
     advanced
         Layout that the advanced settings are added to.
     """
 
     changed = Signal()
 
-    def __init__(self, algorithm: type[Algorithm], advanced: QFormLayout, parent: QWidget | None = None) -> None:
+    def __init__(self, algorithm: type[Algorithm] | None, advanced: QFormLayout, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.fields = {s.name: Field(s, self.changed.emit) for s in settings(algorithm)}
+        shown = settings(algorithm) if algorithm is not None else []
+        self.fields = {s.name: Field(s, self.changed.emit) for s in shown}
         own = form_layout(self)
         self._elsewhere: list[tuple[QFormLayout, QWidget]] = []
         for field in self.fields.values():

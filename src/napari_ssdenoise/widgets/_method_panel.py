@@ -1,14 +1,28 @@
-"""Which algorithm to train, with which settings, for how long and on what device."""
+"""Which algorithm to train, with which settings, for how long and on what device; or how to find out."""
 
 from __future__ import annotations
 
-from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QSizePolicy, QSpinBox, QVBoxLayout, QWidget
+from typing import Any
 
-from napari_ssdenoise.algorithms import get_algorithm, list_algorithms
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QHBoxLayout,
+    QPushButton,
+    QSizePolicy,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_ssdenoise.algorithms import get_algorithm, list_algorithms, settings
+from napari_ssdenoise.algorithms._base import AUTO
 from napari_ssdenoise.widgets._form import FloatBox, SettingsForm, add_row, folded, form_layout
+from napari_ssdenoise.widgets._reports import DiagnosisPanel, WrappedText
 from napari_ssdenoise.widgets._work import Method
 
+AUTO_HELP = "Look at the noise first, then train the method that fits it."
 DEFAULT_MINUTES = 2.0
 DEFAULT_STEPS = 2000
 
@@ -55,7 +69,7 @@ class LengthEditor(QWidget):
 
 
 class MethodPanel(QWidget):
-    """Choose an algorithm and its settings."""
+    """Choose an algorithm and its settings, or let a diagnosis choose."""
 
     changed = Signal()
 
@@ -64,14 +78,24 @@ class MethodPanel(QWidget):
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         self.algorithm_box = QComboBox()
+        self.algorithm_box.addItem("Auto", AUTO)
         for key, algorithm in list_algorithms().items():
             self.algorithm_box.addItem(algorithm.title, key)
             row = self.algorithm_box.count() - 1
-            summary = (algorithm.__doc__ or "").strip().splitlines()[0]
-            self.algorithm_box.setItemData(row, f"{summary}\n{algorithm.reference}", Qt.ItemDataRole.ToolTipRole)
+            self.algorithm_box.setItemData(row, f"{summary(key)}\n{algorithm.reference}", Qt.ItemDataRole.ToolTipRole)
+        self.diagnose = QPushButton("Diagnose")
+        self.diagnose.setToolTip("Look at the noise of the image, and say which method fits it and why.")
+        self.diagnosis = DiagnosisPanel()
+        self.diagnosis.use.connect(self.choose)
+        self.hint = WrappedText()
         top = form_layout()
         add_row(top, "Method", self.algorithm_box)
         outer.addLayout(top)
+        hint_row = QHBoxLayout()
+        hint_row.addWidget(self.hint, 1)
+        hint_row.addWidget(self.diagnose, 0, Qt.AlignmentFlag.AlignTop)
+        outer.addLayout(hint_row)
+        outer.addWidget(self.diagnosis)
         self._settings = QVBoxLayout()
         outer.addLayout(self._settings)
         self.length = LengthEditor()
@@ -103,13 +127,19 @@ class MethodPanel(QWidget):
 
     @property
     def algorithm(self) -> str:
-        """Key of the chosen algorithm."""
+        """Key of the chosen algorithm, or "auto"."""
         return str(self.algorithm_box.currentData())
 
     @property
     def wants_target(self) -> bool:
         """Whether the algorithm, as it is set, learns from a second image."""
         return self.form.values().get("pairs") == "target"
+
+    def choose(self, algorithm: str, values: dict[str, Any]) -> None:
+        """Choose an algorithm, and settings that differ from its defaults."""
+        self.algorithm_box.setCurrentIndex(self.algorithm_box.findData(algorithm))
+        self.form.set_values({setting.name: setting.default for setting in settings(list_algorithms()[algorithm])})
+        self.form.set_values(values)
 
     def method(self) -> Method:
         """Return the choices.
@@ -120,13 +150,15 @@ class MethodPanel(QWidget):
             If a setting does not fit.
         """
         values = self.form.values()
-        get_algorithm(self.algorithm, **values)
+        if self.algorithm != AUTO:
+            get_algorithm(self.algorithm, **values)
         steps, seconds = self.length.budget()
         device, augment = str(self.device.currentData()), self.augment.isChecked()
         return Method(self.algorithm, values, steps, seconds, device, augment, self.seed.value())
 
     def _make_form(self) -> SettingsForm:
-        form = SettingsForm(list_algorithms()[self.algorithm], self._advanced_form)
+        form = SettingsForm(list_algorithms().get(self.algorithm), self._advanced_form)
+        self.hint.setText(summary(self.algorithm))
         form.changed.connect(self.changed)
         self._settings.addWidget(form)
         return form
@@ -139,3 +171,8 @@ class MethodPanel(QWidget):
         before.deleteLater()
         self.form = self._make_form()
         self.changed.emit()
+
+
+def summary(key: str) -> str:
+    """Say in one sentence what a choice of the method box does."""
+    return AUTO_HELP if key == AUTO else (list_algorithms()[key].__doc__ or "").strip().splitlines()[0]

@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_ssdenoise.widgets._form import add_row, form_layout
+from napari_ssdenoise.widgets._reports import ReportSection
 
+QUICK_SECONDS = 10.0
+QUALITY_HEIGHT = 140  # pixels: with a long report, all of the panel should still fit on a small screen
 PREVIEWS = {"whole": "whole view", "half": "right half of the view", "off": "off"}
 _CURVE_POINTS = 300
 _ERROR_COLOR = "#e0585b"
@@ -26,7 +29,7 @@ class LossCurve(QWidget):
         self._plot: Any = None
         self._steps: list[int] = []
         self._losses: list[float] = []
-        self.setFixedHeight(130)
+        self.setFixedHeight(138)
         self.setVisible(False)
 
     def clear(self) -> None:
@@ -77,6 +80,7 @@ class LossCurve(QWidget):
         plot.hideButtons()
         plot.setLabel("bottom", "step")
         plot.setLabel("left", "loss")
+        plot.getPlotItem().setContentsMargins(0, 0, 0, 5)  # else what hangs below the line of the label is cut off
         plot.getPlotItem().showGrid(y=True, alpha=0.15)
         self._dots = plot.plot([], [], pen=None, symbol="o", symbolSize=3, symbolPen=None)
         self._curve = plot.plot([], [])
@@ -120,6 +124,11 @@ class RunPanel(QWidget):
         self.check.setWordWrap(True)
         self.train = QPushButton("Train")
         self.train.setToolTip("Learn to denoise from the image itself. Stop at any time: what is learned is kept.")
+        self.quick = QPushButton("Quick look")
+        self.quick.setToolTip(
+            f"See in {QUICK_SECONDS:g} seconds what denoising can do, with the simplest method and no settings. "
+            "A training gives better results."
+        )
         self.bar = QProgressBar()
         self.bar.setRange(0, 1000)
         self.bar.setTextVisible(True)
@@ -131,6 +140,12 @@ class RunPanel(QWidget):
         for key, label in PREVIEWS.items():
             self.preview.addItem(label, key)
         self.preview.setToolTip("While it trains, a second layer shows the slice in view as it would become.")
+        self.uncertainty = QCheckBox("Also make an uncertainty layer")
+        self.uncertainty.setToolTip(
+            "A second layer with the standard deviation of every pixel's estimate, in the image's units: the true "
+            "value lies within two of them in about 95 of 100 pixels."
+        )
+        self.quality = ReportSection("Quality", most=QUALITY_HEIGHT)
         self.apply = QPushButton("Apply")
         self.apply.setToolTip("Denoise the chosen image into a new layer.")
         self.apply_to_file = QPushButton("Apply to file…")
@@ -142,11 +157,14 @@ class RunPanel(QWidget):
         preview_row = form_layout()
         add_row(preview_row, "Live preview of", self.preview)
         layout.addLayout(preview_row)
-        for item in (self.check, self.train, self.bar, self.status, self.curve):
+        layout.addWidget(self.check)
+        layout.addLayout(_row(self.quick, self.train))
+        for item in (self.bar, self.status, self.curve, self.quality, self.uncertainty):
             layout.addWidget(item)
         layout.addLayout(_row(self.apply, self.apply_to_file))
         layout.addLayout(_row(self.save, self.load))
         self.bar.setVisible(False)
+        self.uncertainty.setVisible(False)
         self.say("")
 
     def set_colors(self, text: str, accent: str) -> None:

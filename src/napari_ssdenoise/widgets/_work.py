@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_ssdenoise.algorithms._base import AUTO
 from napari_ssdenoise.axes import Channels, Region
 from napari_ssdenoise.volume import Volume
 from napari_ssdenoise.widgets._job import Stopped
@@ -32,7 +33,7 @@ SLOW_PREVIEW = 1.0
 
 @dataclass(frozen=True)
 class Method:
-    """An algorithm with its settings, and how long and where to run it."""
+    """An algorithm with its settings (or "auto", which a diagnosis replaces), and how long and where to run it."""
 
     algorithm: str
     values: dict[str, Any] = field(default_factory=dict)
@@ -49,6 +50,13 @@ class Stage:
 
     text: str
     device: str = ""
+
+
+@dataclass(frozen=True)
+class Diagnosed:
+    """What a diagnosis found."""
+
+    report: Any
 
 
 @dataclass(frozen=True)
@@ -103,6 +111,29 @@ def interruptible(model: TrainedModel, stop: Event) -> TrainedModel:
     return replace(model, network=network)
 
 
+class Guarded:
+    """The data of an image, which raises `Stopped` when it is read after a stop."""
+
+    def __init__(self, data: Any, stop: Event) -> None:
+        self._data = data
+        self._stop = stop
+        self.shape: tuple[int, ...] = data.shape
+        self.dtype = np.dtype(data.dtype)
+        self.chunks = None if isinstance(data, np.ndarray) else getattr(data, "chunks", None)
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        if self._stop.is_set():
+            raise Stopped
+        return np.asarray(self._data[key])
+
+
+def diagnosis_of(volume: Volume, stop: Event) -> Any:
+    """Diagnose an image; between two reads it can be stopped."""
+    from napari_ssdenoise.diagnosis import diagnose
+
+    return diagnose(volume.like(Guarded(volume.data, stop)))
+
+
 @dataclass
 class Training:
     """One training; `model` is there when it has ended, however it ended, if there was a step at all."""
@@ -116,7 +147,15 @@ class Training:
     model: TrainedModel | None = None
 
     def reports(self, stop: Event) -> Generator[Any, None, None]:
-        """Yield `Stage`, then `TrainStep` and `Preview` until the budget is used."""
+        """Yield `Stage`, `Diagnosed` if that is asked for, then `TrainStep` and `Preview` until the budget is used."""
+        key, values = self.method.algorithm, self.method.values
+        if key == AUTO:
+            yield Stage("Looking at the noise…")
+            report = diagnosis_of(self.volume, stop)
+            yield Diagnosed(report)
+            key, values = report.algorithm, dict(report.settings)
+            if values.get("pairs") == "frames":  # frames are then views, not context
+                self.spatial = self.spatial.replace("T", "")
         yield Stage("Loading PyTorch…")
         from napari_ssdenoise.algorithms import get_algorithm
         from napari_ssdenoise.engine.device import describe_device
@@ -124,7 +163,7 @@ class Training:
 
         yield Stage("Reading the image…")
         trainer = Trainer(
-            get_algorithm(self.method.algorithm, **self.method.values),
+            get_algorithm(key, **values),
             self.volume,
             target=self.target,
             steps=self.method.steps,
@@ -198,13 +237,12 @@ def as_shown(image: NDArray[np.float32], volume: Volume) -> NDArray[Any]:
 
 @dataclass
 class Task:
-    """A single call as a job; its result is kept."""
+    """A single call as a job."""
 
     text: str
     call: Callable[[], Any]
-    result: Any = None
 
     def reports(self, _: Event) -> Generator[Any, None, None]:
-        """Yield `Stage`, and call."""
+        """Yield `Stage`, then what the call returns."""
         yield Stage(self.text)
-        self.result = self.call()
+        yield self.call()

@@ -10,22 +10,26 @@ from napari.utils.notifications import show_error
 from napari.utils.theme import get_theme
 from napari.viewer import Viewer
 from qtpy.QtCore import QEvent
-from qtpy.QtWidgets import QFileDialog, QMessageBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_ssdenoise._threads import share_processor, use_large_pages
 from napari_ssdenoise.volume import require_intensities
-from napari_ssdenoise.widgets._control import ApplyControl, TrainingControl
+from napari_ssdenoise.widgets._apply_control import UNCERTAINTY, ApplyControl
+from napari_ssdenoise.widgets._checks import Assessing, Diagnosing
+from napari_ssdenoise.widgets._control import TaskControl, TrainingControl
+from napari_ssdenoise.widgets._dialogs import ask_model_to_load, ask_model_to_save, ask_output
 from napari_ssdenoise.widgets._form import FormArea
 from napari_ssdenoise.widgets._input_panel import InputPanel
-from napari_ssdenoise.widgets._job import Job, Reason
+from napari_ssdenoise.widgets._job import Job, Reason, Work
 from napari_ssdenoise.widgets._method_panel import MethodPanel
-from napari_ssdenoise.widgets._run_panel import RunPanel
-from napari_ssdenoise.widgets._work import Task, Training
+from napari_ssdenoise.widgets._quality_control import QualityControl
+from napari_ssdenoise.widgets._run_panel import QUICK_SECONDS, RunPanel
+from napari_ssdenoise.widgets._work import Diagnosed, Method, Task, Training
 
 if TYPE_CHECKING:
     from napari_ssdenoise.model import TrainedModel
 
-MODEL_FILTER = "Models (*.zip model.json)"
+QUICK_METHOD = "zs-n2n"
 
 
 class DenoiseWidget(QWidget):
@@ -48,14 +52,21 @@ class DenoiseWidget(QWidget):
         self.run = RunPanel()
         self.training = TrainingControl(napari_viewer, self.run, self)
         self.applying = ApplyControl(napari_viewer, self.run, self)
-        self._task: Job | None = None
+        self.tasks = TaskControl(napari_viewer, self.run, self)
+        self.quality = QualityControl(self.run.quality, self)
         self._closed = False
         self._arrange()
         self._paint()
         self.input.changed.connect(self.update_check)
         self.method.changed.connect(self.update_check)
+        self.input.layer_box.layer_changed.connect(self.method.diagnosis.clear)
+        self.method.diagnose.clicked.connect(self.diagnose)
+        self.training.diagnosed.connect(self.method.diagnosis.take)
         self.training.ended.connect(self._end_training)
         self.applying.ended.connect(self._end)
+        self.tasks.ended.connect(self._end)
+        self.quality.ended.connect(self._leave)
+        self.run.quick.clicked.connect(self.quick_look)
         self.run.train.clicked.connect(self._train_or_stop)
         self.run.apply.clicked.connect(self.apply)
         self.run.apply_to_file.clicked.connect(self._ask_file)
@@ -90,22 +101,24 @@ class DenoiseWidget(QWidget):
 
     @property
     def _job(self) -> Job | None:
-        return self.training.job or self.applying.job or self._task
+        return self.training.job or self.applying.job or self.tasks.job
 
     def update_check(self) -> None:
         """Say whether training can start, and what to change if it cannot."""
         self.input.show_target(self.method.wants_target)
+        readable = False
         try:
             text, error = self.input.check(), False
+            readable = True
             self.method.method()
             if self.method.wants_target and self.input.target_box.layer is self.input.layer:
                 raise ValueError("Choose a second noisy image of the same scene, or other pairs.")
         except ValueError as problem:
             text, error = _sentence(problem), True
         self.run.say_check("" if self.busy else text, error)
-        self._enable(ready=not error)
+        self._enable(readable=readable, ready=not error)
 
-    def _enable(self, ready: bool) -> None:
+    def _enable(self, readable: bool, ready: bool) -> None:
         busy, has_model = self.busy, self.model is not None
         self.input.setEnabled(not busy)
         self.method.setEnabled(not busy)
@@ -113,7 +126,11 @@ class DenoiseWidget(QWidget):
         self.run.train.setText("Stopping…" if stopping else "Stop" if busy else "Train")
         self.run.train.setEnabled(not stopping if busy else ready)
         has_layer = self.input.layer is not None
+        self.run.uncertainty.setVisible(self._has_uncertainty)
+        self.run.uncertainty.setEnabled(not busy)
         for button, enabled in (
+            (self.run.quick, readable),
+            (self.method.diagnose, readable),
             (self.run.apply, has_model and has_layer),
             (self.run.apply_to_file, has_model and has_layer),
             (self.run.save, has_model),
@@ -121,22 +138,38 @@ class DenoiseWidget(QWidget):
         ):
             button.setEnabled(enabled and not busy)
 
+    @property
+    def _has_uncertainty(self) -> bool:
+        """Whether the model tells the uncertainty of its results, and a layer can show it."""
+        model, layer = self.model, self.input.layer
+        return model is not None and UNCERTAINTY in model.algorithm.outputs and layer is not None and not layer.rgb
+
     def train(self) -> None:
         """Start to learn from the chosen layer."""
-        layer = self.input.layer
-        if layer is None or self.busy:
+        self._begin_training(self.method.method)
+
+    def quick_look(self) -> None:
+        """Show within seconds what denoising can do for the chosen layer."""
+        device, seed = str(self.method.device.currentData()), self.method.seed.value()
+        method = Method(QUICK_METHOD, seconds=QUICK_SECONDS, device=device, seed=seed)
+        self._begin_training(lambda: method, quick=True)
+
+    def diagnose(self) -> None:
+        """Look at the noise of the chosen layer, and recommend a method."""
+
+        def show(found: Diagnosed) -> str:
+            self.method.diagnosis.take(found.report, unfold=True)
+            return "Looked at the noise: see “Diagnosis”."
+
+        if self.busy:
             return
         try:
-            volume, target, method = self.input.volume(), self.input.target(), self.method.method()
+            volume = self.input.volume()
             require_intensities(volume)
         except ValueError as error:
             self.show_problem(error)
             return
-        self.input.layer_box.follow = False
-        self._paint()
-        training = Training(method, volume, target, self.input.spatial, self.input.channel_mode)
-        self.training.begin(training, layer)
-        self.update_check()
+        self._run_task(Diagnosing(volume).reports, show)
 
     def stop(self) -> None:
         """Stop what is running; what is done is kept."""
@@ -166,7 +199,8 @@ class DenoiseWidget(QWidget):
         """Save the model, in another thread."""
         model = self.model
         if model is not None:
-            self._run_task(Task("Saving the model…", lambda: model.save(path)), lambda _: f"Saved as {path.name}.")
+            save = Task("Saving the model…", lambda: model.save(path))
+            self._run_task(save.reports, lambda _: f"Saved as {path.name}.")
 
     def load_model(self, path: Path) -> None:
         """Load a model: a folder, a .zip, or the model.json in a folder."""
@@ -177,7 +211,7 @@ class DenoiseWidget(QWidget):
 
             return TrainedModel.load(folder)
 
-        self._run_task(Task("Loading PyTorch and the model…", load), self._take_model)
+        self._run_task(Task("Loading PyTorch and the model…", load).reports, self._take_model)
 
     def show_problem(self, error: Exception) -> None:
         """Tell people what is wrong, here and as a notification; napari goes on."""
@@ -191,10 +225,10 @@ class DenoiseWidget(QWidget):
         if self._closed:
             return
         self._closed = True
+        self.quality.forget()
         if self._job is not None:
             self._job.cancel()
-        else:
-            self.deleteLater()
+        self._leave()
         self.input.disconnect_viewer()
         self.training.forget_preview()
 
@@ -210,6 +244,32 @@ class DenoiseWidget(QWidget):
         else:
             self.train()
 
+    def _begin_training(self, choose: Callable[[], Method], *, quick: bool = False) -> None:
+        layer = self.input.layer
+        if layer is None or self.busy:
+            return
+        try:
+            volume, method = self.input.volume(), choose()
+            target = None if quick else self.input.target()
+            require_intensities(volume)
+        except ValueError as error:
+            self.show_problem(error)
+            return
+        self.input.layer_box.follow = False
+        self._paint()
+        if not quick:
+            self.quality.forget()
+        self.quality.pause()
+        training = Training(method, volume, target, self.input.spatial, self.input.channel_mode)
+        self.training.begin(training, layer, quick=quick)
+        self.update_check()
+
+    def _run_task(self, work: Work, done: Callable[[Any], str]) -> None:
+        if not self.busy:
+            self.quality.pause()
+            self.tasks.begin(work, done)
+            self.update_check()
+
     def _begin_apply(self, begin: Callable[..., None]) -> None:
         layer, model = self.input.layer, self.model
         if layer is None or model is None or self.busy:
@@ -218,74 +278,58 @@ class DenoiseWidget(QWidget):
             volume = self.input.volume()
             require_intensities(volume)
             device, augment = self.method.device.currentData(), self.method.augment.isChecked()
-            begin(model=model, layer=layer, volume=volume, device=device, augment=augment)
+            uncertainty = self._has_uncertainty and self.run.uncertainty.isChecked()
+            begin(model=model, layer=layer, volume=volume, device=device, augment=augment, uncertainty=uncertainty)
         except (ValueError, OSError, MemoryError) as error:
             self.show_problem(error)
             return
+        self.quality.pause()
         self.training.forget_preview()
-        self.update_check()
-
-    def _run_task(self, task: Task, done: Callable[[Any], str]) -> None:
-        def end(reason: Reason, error: Exception | None) -> None:
-            self._task = None
-            self.run.set_progress(None)
-            self._end(reason, error)
-            if reason is Reason.COMPLETED:
-                self.run.say(done(task.result))
-                self.update_check()
-
-        if self.busy:
-            return
-        self._task = Job(task.reports, self)
-        self._task.reported.connect(lambda stage: self.run.say(stage.text))
-        self._task.ended.connect(end)
-        self.run.set_progress(-1)
-        self._task.start()
         self.update_check()
 
     def _take_model(self, model: TrainedModel) -> str:
         self.model = model
+        self.quality.forget()
         steps = model.record.get("steps", "unknown")
         return f"Loaded {model.algorithm.title} for {model.geometry.spatial} images, trained {steps} steps."
 
     def _end_training(self, reason: Reason, error: Exception | None) -> None:
-        if reason is not Reason.FAILED and self.training.training is not None:
-            self.model = self.training.training.model or self.model
+        training = self.training.training
+        made = None if training is None or reason is Reason.FAILED else training.model
+        if made is not None and training is not None and not (self.training.quick and self.model is not None):
+            self.model = made  # a first look must not take the place of a long training
+            if not self.training.quick and not self._closed:
+                self.quality.begin(Assessing(made, training.volume, training.target, training.method.device))
         self._end(reason, error)
 
     def _end(self, _: Reason, error: Exception | None) -> None:
         if error is not None:
             self.show_problem(error)
+        self.quality.resume()
         self.update_check()
-        if self._closed:
+        self._leave()
+
+    def _leave(self) -> None:
+        """Go, if the dock is closed and nothing runs any longer."""
+        if self._closed and not self.busy and self.quality.job is None:
             # Nobody else destroys a widget that was taken out of its dock, and no other thread may.
             self.deleteLater()
 
     def _ask_file(self) -> None:
-        name = f"{self.input.layer.name if self.input.layer is not None else 'image'} denoised.ome.zarr"
-        chosen, _ = QFileDialog.getSaveFileName(
-            self, "Denoise into a file", name, "OME-Zarr (*.zarr)", options=QFileDialog.Option.DontConfirmOverwrite
-        )
-        if not chosen:
-            return
-        path = Path(chosen)
-        overwrite = False
-        if path.exists():
-            question = f"{path.name} exists. Replace it when the new one is complete?"
-            overwrite = QMessageBox.question(self, "Replace the file?", question) == QMessageBox.StandardButton.Yes
-            if not overwrite:
-                return
-        self.apply_to(path, overwrite)
+        name = self.input.layer.name if self.input.layer is not None else "image"
+        chosen = ask_output(self, f"{name} denoised.ome.zarr")
+        if chosen is not None:
+            self.apply_to(*chosen)
 
     def _ask_save(self) -> None:
-        chosen, _ = QFileDialog.getSaveFileName(self, "Save the model", "denoiser.model.zip", "Model (*.zip)")
-        if chosen:
-            self.save_model(Path(chosen) if chosen.endswith(".zip") else Path(f"{chosen}.zip"))
+        path = ask_model_to_save(self)
+        if path is not None:
+            self.save_model(path)
 
     def _ask_load(self) -> None:
-        chosen, _ = QFileDialog.getOpenFileName(self, "Load a model", "", MODEL_FILTER)
-        if chosen:
-            self.load_model(Path(chosen))
+        path = ask_model_to_load(self)
+        if path is not None:
+            self.load_model(path)
 
 
 def _sentence(error: Exception) -> str:

@@ -1,0 +1,169 @@
+"""Show reports for people: what a diagnosis found, and what a result is worth."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QResizeEvent
+from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
+
+from napari_ssdenoise.algorithms import list_algorithms, settings
+from napari_ssdenoise.algorithms._base import AUTO
+from napari_ssdenoise.widgets._form import FormArea, folded
+
+GOOD, BAD, UNSURE = "#62b866", "#e0585b", "#d9a441"
+_MARKS = {True: ("✓", GOOD), False: ("✗", BAD), None: ("?", UNSURE)}
+
+
+class WrappedText(QLabel):
+    """A text that always has the height it needs at its width; a folded section asks for no more than the least."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setWordWrap(True)
+
+    def setText(self, text: str | None) -> None:
+        """Show another text."""
+        super().setText(text)
+        self._fit()
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        """Fit the height to another width."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        self.setMinimumHeight(self.heightForWidth(self.width()) if self.text() else 0)
+
+
+class ReportSection(QWidget):
+    """A folded section with a text; it takes no room while there is none.
+
+    Parameters
+    ----------
+    title
+        What it is, on its heading.
+    most
+        Height of the text, in pixels, beyond which it scrolls.
+    """
+
+    def __init__(self, title: str, parent: QWidget | None = None, *, most: int | None = None) -> None:
+        super().__init__(parent)
+        self.text = WrappedText()
+        self.text.setTextFormat(Qt.TextFormat.RichText)
+        self.text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.content = QWidget()
+        self.column = QVBoxLayout(self.content)
+        self.column.setContentsMargins(0, 0, 0, 0)
+        self.column.addWidget(self.text)
+        self._title = title
+        area: QWidget = self.content
+        if most is not None:
+            area = FormArea(self.content)
+            area.setMinimumHeight(0)
+            area.setMaximumHeight(most)
+        self.section = folded(title, area)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(self.section)
+        self.clear()
+
+    def show_report(self, summary: str, html: str, *, unfold: bool) -> None:
+        """Show a text under a heading that says the most important."""
+        self.section.setText(f"{self._title}: {summary}" if summary else self._title)
+        self.text.setText(html)
+        self.setVisible(True)
+        self.content.setVisible(bool(html))
+        if unfold and not self.section.isExpanded():
+            self.section.expand(animate=False)
+
+    def clear(self) -> None:
+        """Forget the report."""
+        self.text.setText("")
+        self.section.collapse(animate=False)
+        self.setVisible(False)
+
+
+class DiagnosisPanel(ReportSection):
+    """What is known of the noise, and the method that fits it."""
+
+    use = Signal(str, object)  # algorithm key, settings by name
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__("Diagnosis", parent)
+        self.report: Any = None
+        self.button = QPushButton("Use this")
+        self.button.setToolTip("Choose the recommended method above, with its settings, to look at or change them.")
+        self.button.clicked.connect(self._use)
+        self.column.addWidget(self.button)
+
+    def take(self, report: Any, *, unfold: bool = False) -> None:
+        """Show a diagnosis."""
+        self.report = report
+        title = list_algorithms()[report.algorithm].title
+        self.show_report(title, diagnosis_html(report), unfold=unfold)
+
+    def _use(self) -> None:
+        self.section.collapse(animate=False)  # what was chosen is to be seen in the form
+        self.use.emit(self.report.algorithm, dict(self.report.settings))
+
+
+def diagnosis_html(report: Any) -> str:
+    """Write a diagnosis: the recommendation, its reasons, and each assumption with a mark."""
+    recommended = f"<b>Recommended: {escape(list_algorithms()[report.algorithm].title)}</b>"
+    chosen = "".join(f"<br>{escape(line)}" for line in describe_settings(report.algorithm, report.settings))
+    reasons = "".join(f"<li>{message_html(reason)}</li>" for reason in report.reasons)
+    found = "".join(_assumption(entry) for entry in report.assumptions)
+    return f"{recommended}{chosen}{_list(reasons)}<b>What methods rely on</b>{found}"
+
+
+def sentence(text: str) -> str:
+    """Begin with a capital letter."""
+    return text[:1].upper() + text[1:]
+
+
+def describe_settings(key: str, values: dict[str, Any]) -> list[str]:
+    """Name settings as the form does: ``Structured noise mask: 111``."""
+    labels = {setting.name: setting.label for setting in settings(list_algorithms()[key])}
+    lines = []
+    for name, value in values.items():
+        shown = {True: "yes", False: "no", None: AUTO}.get(value) if value is None or isinstance(value, bool) else None
+        shown = shown or (f"{value:.4g}" if isinstance(value, float) else str(value).replace("_", " "))
+        lines.append(f"{labels.get(name, name)}: {shown}")
+    return lines
+
+
+def quality_summary(report: Any) -> str:
+    """Say in a few words what a result is worth."""
+    count = len(report.warnings)
+    warned = f"{count} warning{'s' if count > 1 else ''}" if count else "no warnings"
+    return warned if report.psnr is None else f"about {report.psnr.value:.0f} dB, {warned}"
+
+
+def quality_html(report: Any) -> str:
+    """Write what a result is worth, its warnings first."""
+    warned = "".join(f"<li><span style='color: {BAD}'>{message_html(text)}</span></li>" for text in report.warnings)
+    rows = "".join(
+        f"<tr><td style='padding-right: 10px'>{message_html(name)}</td><td>{escape(value)}</td></tr>"
+        for name, value in report.rows()
+    )
+    return f"{_list(warned)}<table>{rows}</table>"
+
+
+def message_html(text: str) -> str:
+    """Write a sentence of plain text."""
+    return escape(sentence(text))
+
+
+def _assumption(entry: Any) -> str:
+    mark, color = _MARKS[entry.holds]
+    return (
+        f"<p style='margin: 4px 0 0 0'><span style='color: {color}'>{mark}</span> {message_html(entry.name)}: "
+        f"{escape(entry.why)}</p>"
+    )
+
+
+def _list(items: str) -> str:
+    return f"<ul style='margin: 4px 0 4px -24px'>{items}</ul>" if items else ""
