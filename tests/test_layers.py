@@ -15,7 +15,7 @@ ROOT = Path(napari_ssdenoise.__file__).parent
 GUI = {"napari", "qtpy", "magicgui", "superqt", "pyqtgraph", "vispy", "PyQt5", "PyQt6", "PySide2", "PySide6"}
 MODULES = sorted(p for p in ROOT.rglob("*.py") if "widgets" not in p.relative_to(ROOT).parts)
 # Imported before torch is, so that a form opens and a file is looked at without waiting for it.
-LIGHT = ("axes", "volume", "samples", "metrics", "io", "cli", "widgets.sample_data")
+LIGHT = ("axes", "volume", "samples", "metrics", "diagnosis", "quality", "io", "cli", "widgets.sample_data")
 
 
 def module_name(path: Path) -> str:

@@ -20,7 +20,7 @@ def rng(seed: int = 0) -> torch.Generator:
 
 def told(name: str, level: NoiseLevel, channels: int = 1) -> Tensor:
     """Return a model's conditions as an image."""
-    values = torch.tensor(NOISES[name].conditions(level, MEAN, STD), dtype=torch.float64)
+    values = torch.tensor([*NOISES[name].conditions(level, MEAN, STD), 0.0], dtype=torch.float64)
     return values.repeat_interleave(channels).reshape(1, -1, 1, 1)
 
 
@@ -53,13 +53,13 @@ def test_moments_are_those_of_corrupted_images(name: str) -> None:
 
 
 def test_mean_of_rician_magnitudes_is_the_published_one() -> None:
-    conditions = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64).reshape(1, 3, 1, 1)
+    conditions = torch.tensor([0.0, 1.0, 0.0, 0.0], dtype=torch.float64).reshape(1, -1, 1, 1)
     amplitudes = torch.tensor([1e-6, 1.0, 2.0, 3.0, 5.0, 10.0], dtype=torch.float64).reshape(1, 1, 1, -1)
-    expected, slope, variance = NOISES["rician"].moments(amplitudes, conditions.expand(1, 3, 1, 6))  # type: ignore[attr-defined]
+    expected, slope, variance = NOISES["rician"].moments(amplitudes, conditions.expand(1, 4, 1, 6))  # type: ignore[attr-defined]
     np.testing.assert_allclose(expected[0, 0, 0], [1.253, 1.549, 2.272, 3.173, 5.102, 10.050], atol=1e-3)
     np.testing.assert_allclose(variance[0, 0, 0] + expected[0, 0, 0] ** 2, 2 + amplitudes[0, 0, 0] ** 2, rtol=1e-6)
     step = 1e-4
-    ahead = NOISES["rician"].moments(amplitudes + step, conditions.expand(1, 3, 1, 6))[0]  # type: ignore[attr-defined]
+    ahead = NOISES["rician"].moments(amplitudes + step, conditions.expand(1, 4, 1, 6))[0]  # type: ignore[attr-defined]
     np.testing.assert_allclose((ahead - expected)[0, 0, 0] / step, slope[0, 0, 0], atol=1e-3)
 
 
@@ -71,7 +71,7 @@ def test_rician_amplitudes_stay_positive_and_large_ones_stay_exact() -> None:
     assert float(prior.mean) >= zero
     noisy = torch.full((1, 1, 1, 1), zero + 0.1, dtype=torch.float64)
     assert float(model.posterior(noisy, prior, conditions)[0]) >= zero
-    conditions = torch.tensor([0.0, 1.0, 0.0]).reshape(1, 3, 1, 1)  # in single precision
+    conditions = torch.tensor([0.0, 1.0, 0.0, 0.0]).reshape(1, -1, 1, 1)  # in single precision
     expected, slope, variance = model.moments(torch.full((1, 1, 1, 1), 3000.0), conditions)  # type: ignore[attr-defined]
     assert float(expected) == pytest.approx(3000, rel=1e-6)
     assert float(slope) == pytest.approx(1, rel=1e-3)
@@ -109,7 +109,7 @@ def test_channels_share_what_they_know() -> None:
     noise = np.diag(model.deviation(prior.mean, conditions)[0, :, 0, 0].numpy() ** 2)
     both = np.linalg.inv(np.linalg.inv(own) + np.linalg.inv(noise))
     expected = both @ (np.linalg.solve(own, mean) + np.linalg.solve(noise, observed))
-    noisy = torch.tensor(observed).reshape(1, 3, 1, 1)
+    noisy = torch.tensor(observed).reshape(1, -1, 1, 1)
     found, std = model.posterior(noisy, prior, conditions)
     np.testing.assert_allclose(found[0, :, 0, 0], expected)
     np.testing.assert_allclose(std[0, :, 0, 0], np.diag(both) ** 0.5)
@@ -150,7 +150,7 @@ def test_impulses_are_told_from_what_fits_the_prior() -> None:
     draws = (draws - MEAN) / STD
     x = torch.linspace(-1, 1, 3, dtype=torch.float64).reshape(1, 1, 1, 3)
     likelihood = model.log_likelihood(
-        x, Prior(prior.mean.expand_as(x), prior.covariance.expand(1, 1, 3, 1, 1)), conditions.expand(1, 3, 1, 3)
+        x, Prior(prior.mean.expand_as(x), prior.covariance.expand(1, 1, 3, 1, 1)), conditions.expand(1, 4, 1, 3)
     )
     expected = -0.5 * (draws.var().log() + (x[:, 0] - draws.mean()) ** 2 / draws.var())
     torch.testing.assert_close(likelihood, expected, atol=0.02, rtol=0)

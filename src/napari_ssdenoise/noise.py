@@ -5,7 +5,7 @@ value: mean and covariance between channels. A noise model adds what the camera 
 trains the network, and Bayes' rule joins prediction and noisy value into the posterior mean and its deviation.
 
 All functions work pixel by pixel on normalised images ``(B, C, *spatial)`` in float32. The noise's parameters are
-images too, three for each channel, so that every image of a batch may have its own; see `NoiseModel.conditions`.
+images too, so that every image of a batch may have its own; see `NoiseModel.conditions`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ import torch.nn.functional as F
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
-CONDITIONS = 3  # numbers a channel that say how its noise is
+CONDITIONS = 4  # numbers a channel: three that say how its noise is, and the network's doubt
 SMALLEST_VARIANCE = 1e-6  # of normalised intensities
+DOUBT = 1e-6  # variance of the clean values that is added to what a network says, before it is calibrated
 
 
 @dataclass(frozen=True)
@@ -97,11 +98,13 @@ class NoiseModel(ABC):
 
     @abstractmethod
     def conditions(self, level: NoiseLevel, mean: float, std: float) -> tuple[float, float, float]:
-        """Return the parameters for intensities normalised by ``(y - mean) / std``."""
+        """Return the noise's parameters for intensities normalised by ``(y - mean) / std``."""
 
     def prior(self, raw: Tensor, conditions: Tensor) -> Prior:
         """Read the distribution of the clean values off a network's output, (B, C + C (C + 1) / 2, *spatial)."""
-        return Prior.from_network(raw, conditions.shape[1] // CONDITIONS)
+        free = Prior.from_network(raw, conditions.shape[1] // CONDITIONS)
+        doubt = conditions.chunk(CONDITIONS, 1)[3]
+        return Prior(free.mean, free.covariance + torch.diag_embed(doubt.movedim(1, -1)))
 
     @abstractmethod
     def log_likelihood(self, noisy: Tensor, prior: Prior, conditions: Tensor) -> Tensor:
@@ -112,7 +115,7 @@ class NoiseModel(ABC):
         noisy : (B, C, *spatial)
         prior
             Of the clean pixels.
-        conditions : (B, 3 C, *spatial)
+        conditions : (B, 4 C, *spatial)
         """
 
     @abstractmethod
@@ -184,7 +187,7 @@ class PoissonGaussian(_Linear):
         return level.gain / std, constant, max(floor, SMALLEST_VARIANCE)
 
     def moments(self, mean: Tensor, conditions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        slope, constant, floor = conditions.chunk(CONDITIONS, 1)
+        slope, constant, floor, _ = conditions.chunk(CONDITIONS, 1)
         return mean, torch.ones_like(mean), torch.maximum(slope * mean + constant, floor)
 
 
@@ -221,11 +224,11 @@ class Rician(_Linear):
     def prior(self, raw: Tensor, conditions: Tensor) -> Prior:
         """Keep amplitudes positive, with a gradient everywhere."""
         free = super().prior(raw, conditions)
-        zero, sigma, _ = conditions.chunk(CONDITIONS, 1)
+        zero, sigma, *_ = conditions.chunk(CONDITIONS, 1)
         return Prior(zero + F.softplus((free.mean - zero) / sigma, beta=5) * sigma, free.covariance)
 
     def moments(self, mean: Tensor, conditions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        zero, sigma, _ = conditions.chunk(CONDITIONS, 1)
+        zero, sigma, *_ = conditions.chunk(CONDITIONS, 1)
         ratio = (mean - zero) / sigma
         t = ratio.square() / 4
         zeroth, first = torch.special.i0e(t), torch.special.i1e(t)
@@ -258,7 +261,7 @@ class Impulse(NoiseModel):
 
     def log_likelihood(self, noisy: Tensor, prior: Prior, conditions: Tensor) -> Tensor:
         """Take the noisy value as normal with the mixture's mean and covariance, as the paper does."""
-        share, low, high = conditions.chunk(CONDITIONS, 1)
+        share, low, high, _ = conditions.chunk(CONDITIONS, 1)
         middle, share = (low + high) / 2, share[:, :1]
         expected = share * middle + (1 - share) * prior.mean
         of_random = _outer(middle) + torch.diag_embed(((high - low).square() / 12).movedim(1, -1))
@@ -268,7 +271,7 @@ class Impulse(NoiseModel):
 
     def posterior(self, noisy: Tensor, prior: Prior, conditions: Tensor) -> tuple[Tensor, Tensor]:
         """Weigh the two explanations: the pixel is clean, or it was replaced and only the prior is left."""
-        share, low, high = conditions.chunk(CONDITIONS, 1)
+        share, low, high, _ = conditions.chunk(CONDITIONS, 1)
         density = _log_normal(noisy - prior.mean, prior.covariance)[:, None]
         density = density - noisy.shape[1] / 2 * math.log(2 * math.pi)
         uniform = -(high - low).log().sum(1, keepdim=True)
@@ -279,7 +282,7 @@ class Impulse(NoiseModel):
         return mean, ((1 - kept) * own + kept * (1 - kept) * (noisy - prior.mean).square()).sqrt()
 
     def deviation(self, clean: Tensor, conditions: Tensor) -> Tensor:
-        share, low, high = conditions.chunk(CONDITIONS, 1)
+        share, low, high, _ = conditions.chunk(CONDITIONS, 1)
         away = (clean - (low + high) / 2).square() + (high - low).square() / 12
         return (share * away).sqrt()
 

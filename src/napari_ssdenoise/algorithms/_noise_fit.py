@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from napari_ssdenoise.noise import NOISES, NoiseLevel
+from napari_ssdenoise.noise import DOUBT, NOISES, NoiseLevel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +49,7 @@ class KnownNoise:
     def conditions(self, normalization: Normalization, channels: int) -> Conditions:
         """Return what a network is told: for all channels together if it sees them at once, else for each."""
         told = [
-            NOISES[self.kind].conditions(level, mean, std)
+            (*NOISES[self.kind].conditions(level, mean, std), DOUBT)
             for level, mean, std in zip(self.levels, normalization.mean, normalization.std, strict=True)
         ]
         if channels == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
@@ -153,26 +154,31 @@ class BlindSpot(Algorithm):
         return loss
 
     def calibrate(self, network: Any, batches: Sequence[Batch]) -> None:
-        """Scale the network's uncertainty so that it explains the spared pixels best.
+        """Scale the network's variance, and add to it, so that it explains the spared pixels best.
 
-        Of a single image, a network learns some noise by heart, and becomes too sure of itself.
+        Of a single image, a network learns some noise by heart, and becomes too sure of itself: most of all where the
+        image is smooth, and it says that there is hardly any doubt.
         """
         import torch
 
-        scales = torch.linspace(-0.5, 1.5, 41).exp().tolist()
-        losses = torch.zeros(len(scales))
+        from napari_ssdenoise.noise import DOUBT
+
         channels = batches[0].target.shape[1]
-        for batch in batches:
-            raw, target = network(batch.noisy).float(), batch.target.float()
-            spared = torch.ones_like(raw[:, 0], dtype=torch.bool) if batch.learnt is None else batch.learnt == 0
-            raw, target = raw.movedim(1, 0)[None, :, spared], target.movedim(1, 0)[None, :, spared]
-            model, raw, conditions = self._split(raw, channels)
-            for number, scale in enumerate(scales):
-                prior = model.prior(torch.cat([raw[:, :channels], scale * raw[:, channels:]], 1), conditions)
-                losses[number] -= model.log_likelihood(target, prior, conditions).sum()
-        best = scales[int(losses.argmin())]
-        network.head.weight.data[channels:] *= best
-        network.head.bias.data[channels:] *= best
+        raw, target = (torch.cat(part, -1) for part in zip(*(_spared(network, b) for b in batches), strict=True))
+        model, raw, conditions = self._split(raw, channels)
+        told, doubt = conditions[:, :-channels], torch.ones_like(conditions[:, -channels:])
+        level = float(model.deviation(raw[:, :channels], conditions).square().mean())
+        best, found = float("inf"), (1.0, DOUBT)
+        for scale in torch.linspace(-0.4, 1.2, 17).exp().tolist():
+            wider = torch.cat([raw[:, :channels], scale * raw[:, channels:]], 1)
+            for added in (DOUBT, *(level * torch.linspace(-7, 0, 29).exp()).tolist()):
+                now = torch.cat([told, added * doubt], 1)
+                loss = -float(model.log_likelihood(target, model.prior(wider, now), now).mean())
+                if loss < best:
+                    best, found = loss, (scale, added)
+        network.head.weight.data[channels:] *= found[0]
+        network.head.bias.data[channels:] *= found[0]
+        network.scale.logarithm.data[-channels:] = math.log(found[1] / DOUBT)
 
     def read_out(self, raw: Tensor, noisy: Tensor) -> dict[str, Tensor]:
         from napari_ssdenoise.noise import CONDITIONS
@@ -212,3 +218,10 @@ class BlindSpot(Algorithm):
 
         count = raw.shape[1] - CONDITIONS * channels
         return NOISES[self.noise], raw[:, :count], raw[:, count:]
+
+
+def _spared(network: Network, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return a network's output and the noisy values, (1, channels, N), of spared pixels; of all if none was."""
+    raw, target = network(batch.noisy).float(), batch.target.float()
+    chosen = (batch.learnt == 0) if batch.learnt is not None else (raw[:, 0] == raw[:, 0])
+    return raw.movedim(1, 0)[None, :, chosen], target.movedim(1, 0)[None, :, chosen]

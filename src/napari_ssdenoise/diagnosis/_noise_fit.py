@@ -147,14 +147,31 @@ def estimate_noise(places: Sequence[NDArray[Any]], *, offset: float | None = Non
     blocks = single_planes(cuts)
     if not len(blocks):
         raise ValueError("the image has the same value everywhere: it shows no noise to measure.")
-    source, line, correlation = _measure(blocks.without_clipping())
+    blocks = blocks.without_clipping()
+    line, correlation = _measure(blocks)
     along = along_series(cuts, line)
     change = tuple(scene_change(cuts, line, correlation.spectrum, lag=lag) for lag in range(1, len(along) + 1))
-    if change and change[0] is not None and change[0] <= STATIC and max(along[0] - along[-1], along[0] - 0.3) < SHARED:
+    if change and change[0] is not None and change[0] <= STATIC and _differ(along):
         pairs = differences(cuts).without_clipping()
         if len(pairs) >= 50:
-            source, line, correlation = _measure(pairs, static=True)
-    return _interpret(planes, clipping, cuts, source, line, correlation, along, change, offset)
+            blocks = pairs
+            line, correlation = _measure(blocks, static=True)
+    mean_variance = float(line.at(blocks.mean).mean())
+    values = np.concatenate([place.ravel() for place in planes]).astype(np.float64)
+    return NoiseFit(
+        **_interpret(planes, blocks, line, offset),
+        sigma=_root(mean_variance, line.deviation_at(float(blocks.mean.mean()))),
+        clipping=clipping,
+        step=find_step(planes),
+        correlation=correlation,
+        along=along,
+        change=change,
+        structureless=line.structureless,
+        intensity=(line.low, line.high),
+        signal=max(0.0, float(values.var()) - mean_variance),
+        cuts=tuple(cuts),
+        line=line,
+    )
 
 
 def _check(planes: Sequence[NDArray[Any]]) -> None:
@@ -165,63 +182,39 @@ def _check(planes: Sequence[NDArray[Any]]) -> None:
         raise ValueError("the image has NaN or infinite values. Replace them first, e.g. by the median around them.")
 
 
-def _measure(blocks: Blocks, *, static: bool = False) -> tuple[Blocks, Line, Correlation]:
+def _differ(along: tuple[float, ...]) -> bool:
+    """Whether planes have noise of their own: what all of them share in equal measure is fine structure."""
+    return along[0] - along[-1] < SHARED if len(along) > 1 else along[0] < 0.35
+
+
+def _measure(blocks: Blocks, *, static: bool = False) -> tuple[Line, Correlation]:
     """Fit the line for white noise, look whether the noise is white, and fit again if not."""
     line = fit_line(blocks)
     if float(line.at(blocks.mean).mean()) < 1e-10 * float(blocks.mean.var()):
-        return blocks, line, Correlation((), (), 0.0, correlated=False, certain=True)  # computed: rounding errors only
+        return line, Correlation((), (), 0.0, correlated=False, certain=True)  # computed: rounding errors only
     correlation = measure_correlation(blocks, line, static=static)
     if correlation.spectrum is not None:
         line = fit_line(blocks, correlation.spectrum)
-    return blocks, line, correlation
+    return line, correlation
 
 
-def _interpret(
-    planes: Sequence[NDArray[Any]],
-    clipping: Clipping,
-    cuts: Sequence[Cut],
-    blocks: Blocks,
-    line: Line,
-    correlation: Correlation,
-    along: tuple[float, ...],
-    change: tuple[float | None, ...],
-    offset: float | None,
-) -> NoiseFit:
-    """Turn a line into gain, offset and read noise, and name the kind of noise."""
+def _interpret(planes: Sequence[NDArray[Any]], blocks: Blocks, line: Line, offset: float | None) -> dict[str, Any]:
+    """Name the kind of noise, and turn the line into gain, offset and read noise."""
     replaced, component = find_replaced(planes), find_rician(planes)
-    mean_variance = float(line.at(blocks.mean).mean())
-    error = line.deviation_at(float(blocks.mean.mean()))
     level = _given(offset) if offset is not None else _darkest(blocks, line)
-    kind: Kind = "impulse" if replaced.share else "rician" if component else "gaussian"
-    gain, read_noise = Estimate(0.0), _root(mean_variance, error)
+    kind: Kind = "gaussian"
+    # Of even noise, all is read noise.
+    gain, read_noise = Estimate(0.0), _root(line.variance_at(level), line.deviation_at(level))
     if line.is_rising:
-        gain = _slope(line)
-        read_noise = _root(line.variance_at(level), line.deviation_at(level))
-        if kind == "gaussian":
-            kind = "poisson-gaussian"
-    if kind == "rician":
-        gain, level, read_noise = Estimate(0.0), Estimate(0.0), Estimate(component, 0.95 * component, 1.05 * component)
-    elif kind == "poisson-gaussian" and offset in (None, 0) and _counts_photons(line, level):
-        kind, level, read_noise = "poisson", _given(0.0), Estimate(0.0, 0.0, read_noise.high)
-    values = np.concatenate([place.ravel() for place in planes]).astype(np.float64)
-    return NoiseFit(
-        kind,
-        gain,
-        level,
-        read_noise,
-        _root(mean_variance, error),
-        replaced,
-        clipping,
-        find_step(planes),
-        correlation,
-        along,
-        change,
-        structureless=line.structureless,
-        intensity=(line.low, line.high),
-        signal=max(0.0, float(values.var()) - mean_variance),
-        cuts=tuple(cuts),
-        line=line,
-    )
+        kind, gain = "poisson-gaussian", _slope(line)
+        if offset in (None, 0) and _counts_photons(line, level):
+            kind, level, read_noise = "poisson", _given(0.0), Estimate(0.0, 0.0, read_noise.high)
+    if replaced.share:
+        kind = "impulse"
+    elif component:
+        kind, gain, level = "rician", Estimate(0.0), _given(0.0)
+        read_noise = Estimate(component, 0.95 * component, 1.05 * component)
+    return {"kind": kind, "gain": gain, "offset": level, "read_noise": read_noise, "replaced": replaced}
 
 
 def _given(offset: float) -> Estimate:

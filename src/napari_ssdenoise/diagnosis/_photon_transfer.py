@@ -28,6 +28,8 @@ _SHARES: Final = (0.25, 0.5, 0.75, 0.9, 0.97)
 _CORRELATED: Final = ((1, 2, 3), (4, 5, 6), (7, 8))
 # Classes with this much more power in the fine than in the finest coefficients still count as structureless.
 _TOLERANCE: Final = 0.04
+# With more fine power than this, relative to flatter blocks of the same intensity, they show hot pixels or tiny spots.
+_SPOTS: Final = 1.5
 _FEWEST: Final = 200
 _ROUNDS: Final = 10
 # Blocks overlap and their scatter is measured in few groups: intervals that hold the truth 95 times in 100 are this
@@ -195,7 +197,8 @@ class _Fit:
         chosen = kind == 0
         # Blocks with structure may do as well, if it has no fine detail: then all high coefficients have equal power.
         for level in range(len(_SHARES) + 1 if self._white else 0):
-            for degree in range(1, len(_CLASSES) + 1):
+            usual = np.inf
+            for degree in range(len(_CLASSES) + 1):
                 cell = (self._level == level) & (kind == degree)
                 count = int(cell.sum())
                 if count < 20:
@@ -203,8 +206,9 @@ class _Fit:
                 fine, finest = float(relative.fine[cell].mean()), float(relative.finest[cell].mean())
                 # Neighbouring blocks overlap: about a third of them are independent.
                 error = sqrt(3 / count * 2 * (1 / int(FINE.sum()) + 1 / int(FINEST.sum())))
-                if fine - finest > (_TOLERANCE + error) * finest:
+                if degree and (fine - finest > (_TOLERANCE + error) * finest or finest > _SPOTS * usual):
                     break
+                usual = min(usual, finest)
                 chosen |= cell
         return chosen, ~chosen & (kind <= 3)
 
