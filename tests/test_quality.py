@@ -325,7 +325,9 @@ def test_the_range_is_that_of_the_result() -> None:
     noisy = gaussian(clean)
     found = assess(model(1.0), noisy).psnr
     assert found is not None
-    assert found.data_range == pytest.approx(choose_data_range(model(1.0).predict(noisy, precision="float32")), rel=1e-3)
+    assert found.data_range == pytest.approx(
+        choose_data_range(model(1.0).predict(noisy, precision="float32")), rel=1e-3
+    )
     eight = assess(model(1.0), np.clip(noisy, 0, 255).astype(np.uint8)).psnr
     assert eight is not None
     assert eight.data_range == 255

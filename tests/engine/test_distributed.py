@@ -8,16 +8,16 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from threading import Thread
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
 import pytest
 
 from napari_ssdenoise import open_volume
-from napari_ssdenoise.algorithms import Noise2Void
+from napari_ssdenoise.algorithms import BlindSpot
 from napari_ssdenoise.engine import plan, worker
 from napari_ssdenoise.engine.job import Place, to_dtype
 from napari_ssdenoise.engine.tiles import TilePlan
@@ -32,8 +32,6 @@ from napari_ssdenoise.engine.distributed import Scheduler  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from torch import Tensor
 
     from napari_ssdenoise.engine.job import TileDone
     from napari_ssdenoise.model import TrainedModel
@@ -130,19 +128,9 @@ def test_a_stack_is_cut_for_the_workers(cluster: Scheduler, case: tuple[TrainedM
     np.testing.assert_allclose(pixels(tmp_path / "out.ome.zarr"), expected, rtol=1e-5, atol=1e-3)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Doubting(Noise2Void):
-    """Noise2Void with what it would call its uncertainty."""
-
-    key: ClassVar[str] = "doubting"
-    outputs: ClassVar[tuple[str, ...]] = ("mean", "std")
-
-    def read_out(self, raw: Tensor, noisy: Tensor) -> dict[str, Tensor]:
-        return {"mean": raw, "std": (raw - noisy).abs()}
-
-
 def test_several_outputs_in_one_run(cluster: Scheduler, make_model: MakeModel, tmp_path: Path) -> None:
-    model = make_model("YX", algorithm=Doubting(width=4, depth=1))
+    blind = make_model("YX", algorithm=BlindSpot(width=4, depth=1, noise="gaussian", sigma=5.0))
+    model = replace(blind, conditions=((0.0, 0.1, 1e-3, 1e-6),))
     paths = {"mean": tmp_path / "mean.ome.zarr", "std": tmp_path / "std.ome.zarr"}
     how: dict[str, Any] = {"scheduler": cluster, "precision": "float32"}
     with pytest.raises(ValueError, match=r"std\.tif cannot be written by several workers"):

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # Added noise is this much weaker than the image's own: what the result makes of it is its response to a small change.
 _NUDGE = 0.1
+# Voxels around a place that a network may look at in 3D: all of its reach would cost many times the place itself.
+CONTEXT = 16
 
 
 class Look:
@@ -122,7 +124,8 @@ class Look:
             told = self._model.told(view.volume, view.layout)
             self._predictors[key] = told.predictor(device=self._device, precision="float32")
         predictor = self._predictors[key]
-        return lambda volume, region: self._model.predict_part(volume, region, predictor=predictor)
+        context = CONTEXT if len(view.layout.spatial) == 3 else None
+        return lambda volume, region: self._model.predict_part(volume, region, predictor=predictor, context=context)
 
     def _psnr(self, data_range: float | None) -> PsnrEstimate | None:
         estimate = error_of_repeats if self._repeats else error_of_single_views

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # Pixels to look at: an image of 512 x 512 is looked at whole, and so are four repeats of it. In stacks, a network takes
 # longer for each, and fewer do.
-PIXELS: Final = {2: 1 << 19, 3: 1 << 18}
+PIXELS: Final = {2: 1 << 19, 3: 1 << 17}
 REPEATS: Final = 2  # times as many, if there are several views of each scene
 MOST_VIEWS: Final = 4
 # Size of a place along Y and X, of planes and of stacks, and along the axis of depth.
