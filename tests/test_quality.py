@@ -17,7 +17,7 @@ from napari_ssdenoise.model import Geometry, TrainedModel
 from napari_ssdenoise.normalize import Normalization
 from napari_ssdenoise.quality import assess
 from napari_ssdenoise.quality._noise import measure_noise
-from napari_ssdenoise.quality._places import PIXELS
+from napari_ssdenoise.quality._places import GLANCED, PIXELS
 from napari_ssdenoise.quality._smooth import smooth
 from napari_ssdenoise.volume import Volume
 
@@ -194,6 +194,11 @@ def test_the_residual_of_noise_alone_is_as_expected() -> None:
     assert found.whiteness.expected["X"][0] < -0.05
 
 
+def test_saturation_is_a_warning() -> None:
+    noisy = np.minimum(gaussian(scene(128, 128)), 130)
+    assert any("saturated" in warning for warning in assess(model(1.0), noisy).warnings)
+
+
 def test_a_result_as_noisy_as_the_image_is_a_warning() -> None:
     found = assess(model(0.0), gaussian(scene(128, 128)))
     assert any("hardly closer" in warning for warning in found.warnings)
@@ -307,9 +312,9 @@ class Counting:
 def test_of_a_huge_volume_only_a_few_places_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PIXELS, 2, 1 << 16)
     data = Counting()
-    found = assess(model(1.0), Volume(data, "ZYX"), data_range=100.0)
+    found = assess(model(1.0), Volume(data, "ZYX"))
     assert 1 << 16 <= found.pixels < 1 << 17
-    assert data.voxels < 12 * found.pixels
+    assert data.voxels < 12 * found.pixels + 2 * GLANCED
 
 
 def test_equal_seeds_look_at_equal_places(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,7 +325,7 @@ def test_equal_seeds_look_at_equal_places(monkeypatch: pytest.MonkeyPatch) -> No
     assert first != other
 
 
-def test_the_range_is_that_of_the_result() -> None:
+def test_the_range_is_that_of_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     clean = scene(128, 128)
     noisy = gaussian(clean)
     found = assess(model(1.0), noisy).psnr
@@ -328,6 +333,13 @@ def test_the_range_is_that_of_the_result() -> None:
     assert found.data_range == pytest.approx(
         choose_data_range(model(1.0).predict(noisy, precision="float32")), rel=1e-3
     )
+    # Where not all is denoised, the brightest places count nevertheless.
+    monkeypatch.setitem(PIXELS, 2, 1 << 14)
+    stack = np.stack([gaussian(clean * brightness, seed=k) for k, brightness in enumerate((1, 3, 1, 0.5, 0.2))])
+    part = assess(model(1.0), Volume(stack, "ZYX"))
+    assert part.pixels == 1 << 14
+    assert part.psnr is not None
+    assert part.psnr.data_range == pytest.approx(choose_data_range(model(1.0).predict(Volume(stack, "ZYX"))), rel=0.15)
     eight = assess(model(1.0), np.clip(noisy, 0, 255).astype(np.uint8)).psnr
     assert eight is not None
     assert eight.data_range == 255

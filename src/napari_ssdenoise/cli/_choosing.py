@@ -37,10 +37,10 @@ def diagnosed(
     about
         What the result of the command is to say: the algorithm, its settings and the reasons.
     """
-    from napari_ssdenoise.diagnosis import diagnose
+    from napari_ssdenoise.diagnosis import diagnose, left_open
 
     report = diagnose(volume, target=target)
-    algorithm = configured(report.algorithm, report.settings)
+    algorithm = configured(report.algorithm, left_open(report.settings))
     reporter.say(f"chosen: {describe(report.algorithm, report.settings)}")
     for reason in list(report.reasons)[:REASONS]:
         reporter.say(f"  {reason}")

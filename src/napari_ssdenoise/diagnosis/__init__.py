@@ -10,7 +10,7 @@ import numpy as np
 from napari_ssdenoise.diagnosis._blocks import cut_places
 from napari_ssdenoise.diagnosis._correlation import along_series
 from napari_ssdenoise.diagnosis._noise_fit import Estimate, NoiseFit, estimate_noise
-from napari_ssdenoise.diagnosis._recommend import Views, check_assumptions, recommend
+from napari_ssdenoise.diagnosis._recommend import Views, check_assumptions, left_open, recommend
 from napari_ssdenoise.diagnosis._report import Assumption, ChannelNoise, Diagnosis
 from napari_ssdenoise.diagnosis._sampling import channel_axis, choose_channels, read_places
 from napari_ssdenoise.diagnosis._series import STATIC, Pattern, find_line_pattern, fine_detail
@@ -31,6 +31,7 @@ __all__ = [
     "Pattern",
     "diagnose",
     "estimate_noise",
+    "left_open",
 ]
 
 # Decibels beyond which a signal-to-noise ratio says nothing more.

@@ -177,6 +177,15 @@ def _blindspot_settings(noise: ChannelNoise, channels: tuple[ChannelNoise, ...])
     return {"noise": noise.noise, **rounded}
 
 
+def left_open(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return recommended settings without the measured levels of the noise, for a training that starts right away.
+
+    It measures them by itself, channel by channel, and its record says then that they are estimates.
+    """
+    measured = ("sigma", "gain", "offset", "read_noise", "impulse_percent")
+    return {name: value for name, value in settings.items() if name not in measured}
+
+
 def struct_mask(noise: ChannelNoise) -> str:
     """Return the mask of structN2V that covers the correlated neighbours, or ``""`` if there are none.
 

@@ -15,6 +15,7 @@ from napari_ssdenoise.quality._report import PsnrEstimate, Quality, Resolution, 
 from napari_ssdenoise.quality._residual import signal_correlation, whiteness
 from napari_ssdenoise.quality._resolution import compare_halves, compare_views
 from napari_ssdenoise.quality._series import Kind, show_one_scene
+from napari_ssdenoise.quality._smooth import smooth
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,6 +55,7 @@ class Look:
         self._device = device
         self._predictors: dict[int, Predictor] = {}
         self._places = plan.places
+        self._further = plan.further
         self._coverage = plan.coverage
         self._kind: Kind = kind
         self._rng = np.random.default_rng([seed, 6])
@@ -137,13 +139,20 @@ class Look:
         return PsnrEstimate.of(error, data_range, "repeats" if self._repeats else "noise level")
 
     def _range(self) -> float:
-        """Return the range that the truth would have, as `choose_data_range` finds it."""
+        """Return the range that the truth would have, as `choose_data_range` finds it.
+
+        It depends on the brightest places. More of them are read than denoised, and compared by their blurred images.
+        """
         dtype = self._places[0].views[0].volume.dtype
         if dtype == np.uint8:
             return choose_data_range(np.zeros(1, np.uint8))
-        return choose_data_range(
-            np.concatenate([result.ravel() for place in self._places for result in place.denoised])
-        )
+        results = np.concatenate([result.ravel() for place in self._places for result in place.denoised])
+        if not self._further:
+            return choose_data_range(results)
+        here = [smooth(place.noisy[0], 1.0).ravel() for place in self._places]
+        there = [smooth(place.views[0].read(), 1.0).ravel() for place in self._further]
+        relative = choose_data_range(np.concatenate(here + there)) / choose_data_range(np.concatenate(here))
+        return relative * choose_data_range(results)
 
     def _resolution(self) -> Resolution | None:
         view = self._places[0].views[0]

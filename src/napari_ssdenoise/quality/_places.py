@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # Pixels to look at: an image of 512 x 512 is looked at whole, and so are four repeats of it. In stacks, a network takes
 # longer for each, and fewer do.
 PIXELS: Final = {2: 1 << 19, 3: 1 << 17}
+GLANCED: Final = 1 << 22  # only read
 REPEATS: Final = 2  # times as many, if there are several views of each scene
 MOST_VIEWS: Final = 4
 # Size of a place along Y and X, of planes and of stacks, and along the axis of depth.
@@ -138,9 +139,20 @@ def _varied(noisy: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Plan:
-    """Places, and which share of the volumes they cover."""
+    """Places, and which share of the volumes they cover.
+
+    Attributes
+    ----------
+    places
+        To look at closely.
+    further
+        To see the range of intensities by.
+    coverage
+        Share of the volumes that the places are.
+    """
 
     places: list[Place]
+    further: list[Place]
     coverage: float
 
 
@@ -153,19 +165,24 @@ def choose_places(subjects: Sequence[Subject], seed: int) -> Plan:
     budget *= REPEATS if any(s.series or s.others for s in subjects) else 1
     chosen = np.random.default_rng([seed, 5]).choice(total, min(total, _MOST_PLACES), replace=False)
     places: list[Place] = []
-    pixels = covered = 0
+    further: list[Place] = []
+    pixels = covered = glanced = 0
     for number in chosen:
         subject = int(np.searchsorted(bounds, number, side="right")) - 1
         place = cells[subject].place(int(number - bounds[subject]))
         size = prod(s.stop - s.start for s in cells[subject].spatial_region(int(number - bounds[subject])))
-        # A place more than the budget: one at least, and none by halves.
-        if places and pixels + len(place.views) * size > budget * 1.1:
-            break
+        # One place at least, and none by halves.
+        if further or (places and pixels + len(place.views) * size > budget * 1.1):
+            further.append(place)
+            glanced += size
+            if glanced > GLANCED:
+                break
+            continue
         places.append(place)
         pixels += len(place.views) * size
         covered += size * (len(place.views) - len(subjects[subject].others))
     whole = sum(prod(s.layout.sizes(s.layout.batch + s.layout.spatial, s.volume.shape)) for s in subjects)
-    return Plan(places, min(1.0, covered / whole))
+    return Plan(places, further, min(1.0, covered / whole))
 
 
 @dataclass(frozen=True, eq=False)

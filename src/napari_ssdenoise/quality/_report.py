@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from napari_ssdenoise.quality._residual import Whiteness
 
 Method = Literal["repeats", "noise level"]
+SATURATED = 0.005  # share of the pixels that is worth a warning
 LOST = 0.05  # correlation of the residual with detail, from which on it is a warning
 
 
@@ -193,6 +194,9 @@ def find_warnings(
         found.append(
             "the noise is not that of a camera (Rician or replaced pixels): the estimated PSNR is not reliable."
         )
+    saturated = max((level.saturated for level in noise), default=0.0)
+    if saturated > SATURATED:
+        found.append(f"{saturated:.1%} of the pixels are saturated: what they should be, no estimate here knows.")
     if psnr is not None and psnr.value < psnr.noisy + 0.5:
         found.append(
             "the result is hardly closer to the truth than the noisy image. Train longer, or check the settings."

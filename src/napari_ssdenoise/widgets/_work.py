@@ -150,10 +150,12 @@ class Training:
         """Yield `Stage`, `Diagnosed` if that is asked for, then `TrainStep` and `Preview` until the budget is used."""
         key, values = self.method.algorithm, self.method.values
         if key == AUTO:
+            from napari_ssdenoise.diagnosis import left_open
+
             yield Stage("Looking at the noise…")
             report = diagnosis_of(self.volume, stop)
             yield Diagnosed(report)
-            key, values = report.algorithm, dict(report.settings)
+            key, values = report.algorithm, left_open(report.settings)
             if values.get("pairs") == "frames":  # frames are then views, not context
                 self.spatial = self.spatial.replace("T", "")
         yield Stage("Loading PyTorch…")
