@@ -302,7 +302,7 @@ def _local_workers(workers: int | None) -> list[dict[str, Any]]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     found = []
     for number in range(count):
-        env = {"OMP_NUM_THREADS": str(max(1, cores // count)), "OMP_WAIT_POLICY": "PASSIVE"}
+        env = {"OMP_NUM_THREADS": str(max(1, cores // count))}  # how they wait, the worker chooses
         # No limit of dask's own: it would kill workers that `memory=` has allowed more.
         options: dict[str, Any] = {"nthreads": 1, "memory_limit": 0, "env": env}
         if gpus:

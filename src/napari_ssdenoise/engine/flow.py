@@ -12,10 +12,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import fx, nn
 
 from napari_ssdenoise.networks.blocks import MEMORY_FORMAT
+from napari_ssdenoise.networks.fused import convolve
 from napari_ssdenoise.networks.windows import CONVOLUTIONS, Window, window_of
 
 if TYPE_CHECKING:
@@ -299,10 +299,8 @@ def _is_wide(layer: Any, window: Window) -> bool:
 def _convolve(layer: Any, planes: Tensor, dim: int) -> Tensor:
     """Convolve without padding along the axis of flow."""
     padding = [0 if d + 2 == dim else p for d, p in enumerate(layer.padding)]
-    convolve = F.conv2d if isinstance(layer, nn.Conv2d) else F.conv3d
-    planes = planes.to(layer.weight.dtype)
-    made: Tensor = convolve(planes, layer.weight, layer.bias, 1, padding, layer.dilation, layer.groups)
-    return made
+    planes, slope = planes.to(layer.weight.dtype), getattr(layer, "slope", None)
+    return convolve(planes, layer.weight, layer.bias, padding, layer.dilation, layer.groups, slope)
 
 
 def _grid(window: Window, low: int, high: int) -> tuple[int, int]:

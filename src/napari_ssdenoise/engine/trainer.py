@@ -181,6 +181,7 @@ class Trainer(Iterator[TrainStep]):
             ],
             self.algorithm.learning_rate,
             self.algorithm.momenta,
+            fused=True,
         )
         self._micro_batch = self.sampler.batch
         self._ahead = ThreadPoolExecutor(1, thread_name_prefix="ssdenoise-patches")

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from napari_ssdenoise.networks.blocks import CONV, FLOAT_CONV
+from napari_ssdenoise.networks.fused import convolve
 from napari_ssdenoise.networks.windows import Window, reach
 
 if TYPE_CHECKING:
@@ -68,10 +69,9 @@ class Turning(nn.Module):
         weight = weight.transpose(self.home + 2, axis + 2) if axis != self.home else weight
         weight = weight if sign > 0 else weight.flip(axis + 2)
         x = x.to(weight.dtype) if weight.dtype is torch.bfloat16 else x
-        convolve = F.conv2d if x.ndim == 4 else F.conv3d
         # Padding by the convolution itself would be the same on both sides, and four times as slow backwards.
         padded = F.pad(x, _behind(x.ndim - 2, self.direction, 2, 1))
-        return F.leaky_relu(convolve(padded, weight, shared.bias), SLOPE)
+        return convolve(padded, weight, shared.bias, [0] * (x.ndim - 2), slope=SLOPE)
 
     def window(self, axis: int) -> Window:
         """Return the input that an output plane needs."""

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from napari_ssdenoise.networks.fused import rectified
 from napari_ssdenoise.networks.windows import Window
 
 if TYPE_CHECKING:
@@ -114,13 +115,13 @@ class MaxBlurPool(nn.Module):
 
 
 def folded(network: nn.Module) -> Any:
-    """Return a copy for inference with every batch norm folded into the convolution before it."""
+    """Return a copy for inference: each convolution with the batch norm and the ReLU after it as one layer."""
     network = deepcopy(network).eval()
     for block in [m for m in network.modules() if isinstance(m, ConvBlock)]:
-        for position in (0, 3):
-            conv, norm = cast("Any", block[position]), cast("Any", block[position + 1])
-            block[position] = fuse_conv_bn_eval(conv, norm)
-            block[position + 1] = nn.Identity()
+        layers = [cast("Any", layer) for layer in block]
+        for conv, norm, _ in (layers[:3], layers[3:]):
+            block.append(rectified(fuse_conv_bn_eval(conv, norm)))
+        del block[:6]
     return network
 
 
