@@ -19,10 +19,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_ssdenoise._threads import share_processor
 
@@ -39,6 +38,9 @@ from napari_ssdenoise.metrics import psnr  # noqa: E402
 from napari_ssdenoise.networks.resnet_sr import ResidualNet  # noqa: E402
 from napari_ssdenoise.ops.degrade import Degradation  # noqa: E402
 from napari_ssdenoise.ops.kernels import random_covariance  # noqa: E402
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 PATCH = 64  # of the sharp image
 NAMES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")

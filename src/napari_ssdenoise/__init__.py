@@ -12,14 +12,18 @@ from typing import Any
 _HOME = {
     "BlindSpot": "algorithms.blindspot",
     "Diagnosis": "diagnosis",
+    "Interpolation": "algorithms.interpolation",
+    "MetaSuperResolution": "algorithms.mzsr",
     "Noise2Noise": "algorithms.noise2noise",
     "Noise2Void": "algorithms.noise2void",
     "Scheduler": "engine.distributed",
     "TrainStep": "engine.trainer",
     "TrainedModel": "model",
     "Trainer": "engine.trainer",
+    "Upscaler": "superres",
     "Volume": "volume",
     "ZeroShotNoise2Noise": "algorithms.zs_n2n",
+    "ZeroShotSuperResolution": "algorithms.zssr",
     "assess": "quality",
     "diagnose": "diagnosis",
     "get_algorithm": "algorithms",
@@ -29,6 +33,7 @@ _HOME = {
     "psnr": "metrics",
     "ssim": "metrics",
     "train": "engine.trainer",
+    "upscale": "superres",
 }
 
 __all__ = ["__version__", *_HOME]

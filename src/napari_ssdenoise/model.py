@@ -416,7 +416,8 @@ class TrainedModel:
     def _fit(self, volume: Any) -> tuple[Volume, Layout]:
         opened = self._open(volume)
         require_intensities(opened)
-        return opened, self.geometry.layout(opened)
+        layout = self.geometry.layout(opened)
+        return self.algorithm.prepared(opened), layout
 
     def _open(self, volume: Any) -> Volume:
         """Open a volume; an unnamed array with as many dimensions as the training images gets their axes."""

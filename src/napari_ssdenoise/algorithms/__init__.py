@@ -13,18 +13,25 @@ from typing import Any
 
 from napari_ssdenoise.algorithms._base import Algorithm, Conditions, Setting, settings
 from napari_ssdenoise.algorithms.blindspot import BlindSpot
+from napari_ssdenoise.algorithms.interpolation import Interpolation
+from napari_ssdenoise.algorithms.mzsr import MetaSuperResolution
 from napari_ssdenoise.algorithms.noise2noise import Noise2Noise
 from napari_ssdenoise.algorithms.noise2void import Noise2Void
 from napari_ssdenoise.algorithms.zs_n2n import ZeroShotNoise2Noise
+from napari_ssdenoise.algorithms.zssr import ZeroShotSuperResolution
 
 __all__ = [
     "Algorithm",
     "BlindSpot",
     "Conditions",
+    "Interpolation",
+    "MetaSuperResolution",
     "Noise2Noise",
     "Noise2Void",
     "Setting",
     "ZeroShotNoise2Noise",
+    "ZeroShotSuperResolution",
+    "algorithms_for",
     "get_algorithm",
     "list_algorithms",
     "settings",
@@ -32,7 +39,10 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-BUILT_IN: tuple[type[Algorithm], ...] = (Noise2Void, Noise2Noise, BlindSpot, ZeroShotNoise2Noise)
+BUILT_IN: tuple[type[Algorithm], ...] = (
+    *(Noise2Void, Noise2Noise, BlindSpot, ZeroShotNoise2Noise),
+    *(MetaSuperResolution, ZeroShotSuperResolution, Interpolation),
+)
 
 
 @cache
@@ -45,6 +55,11 @@ def list_algorithms() -> dict[str, type[Algorithm]]:
         except Exception:  # another package's mistake must not take ours along
             logger.warning("the algorithm %s of another package cannot be loaded", entry.name, exc_info=True)
     return found
+
+
+def algorithms_for(purpose: str) -> dict[str, type[Algorithm]]:
+    """Return the algorithms that ``"denoise"``, or those that ``"upscale"``, by their keys."""
+    return {key: kind for key, kind in list_algorithms().items() if kind.purpose == purpose}
 
 
 def get_algorithm(algorithm: str | Algorithm, **values: Any) -> Algorithm:

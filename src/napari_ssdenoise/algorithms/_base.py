@@ -115,12 +115,17 @@ class Algorithm(ABC):
     key: ClassVar[str]
     title: ClassVar[str]
     reference: ClassVar[str]
+    # What it is for: "denoise", or "upscale" for a result with smaller pixels.
+    purpose: ClassVar[Literal["denoise", "upscale"]] = "denoise"
     outputs: ClassVar[tuple[str, ...]] = ("mean",)
     # Whether images are mirrored at their borders; else zeros surround them, as in every convolution.
     mirrored: ClassVar[bool] = True
-    # How Adam averages gradients, and the share of the training before its steps become smaller.
+    # How Adam averages gradients; the steps in which its rate rises, and the share of the training before it falls.
     momenta: ClassVar[tuple[float, float]] = (0.9, 0.999)
+    warm_up: ClassVar[int] = 20
     steady: ClassVar[float] = 0.0
+    # How much of the averaged weights stays at each step, at most; 0 for no averaging.
+    averaging: ClassVar[float] = 0.995
     weight_decay: ClassVar[float] = 0.0
     # Whether some pixels are spared in training, for `calibrate`.
     spares: ClassVar[bool] = False
@@ -154,6 +159,23 @@ class Algorithm(ABC):
     @abstractmethod
     def build(self, channels: int, pooled: Sequence[bool]) -> Any:
         """Make a new network (a `Network`) for images of ``channels``, halved along the ``pooled`` spatial axes."""
+
+    def begin(self, network: Any, views: Sequence[View]) -> None:  # noqa: B027 - most begin with random weights
+        """Give a new network, in place, what it starts the training with; random weights by default."""
+
+    def optimizer(self, parameters: Sequence[Tensor]) -> Any:
+        """Make what moves the weights: AdamW by default."""
+        import torch
+
+        groups = [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.weight_decay},
+            {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0},  # biases, scales
+        ]
+        return torch.optim.AdamW(groups, self.learning_rate, self.momenta, fused=True)
+
+    def prepared(self, volume: Volume) -> Volume:
+        """Return what a network is to be applied to, for a volume: itself, if the result has the same pixels."""
+        return volume
 
     @abstractmethod
     def loss(self, network: Network, batch: Batch, rng: Generator) -> Tensor:

@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 _planning = Lock()
 
 
-def apply(model: TrainedModel, volume: Volume, output: Path, reporter: Reporter, **options: Any) -> None:
+def apply(
+    model: TrainedModel, volume: Volume, output: Path, reporter: Reporter, *, verb: str = "denoising", **options: Any
+) -> None:
     """Stream an image through a model into a file.
 
     Parameters
     ----------
+    verb
+        What is being done, for people.
     options
         Of `TrainedModel.predict_into`.
 
@@ -36,7 +40,7 @@ def apply(model: TrainedModel, volume: Volume, output: Path, reporter: Reporter,
         tiles = model.predict_into(volume, output, **options)
     kept = 0
     try:
-        with reporter.progress("denoising") as update:
+        with reporter.progress(verb) as update:
             for done in tiles:
                 kept = done.done
                 update(done.done / done.total, done.remaining, f"tile {done.done}/{done.total}")

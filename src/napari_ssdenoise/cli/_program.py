@@ -19,6 +19,7 @@ VERBS: Final = {
     "demo": "Denoise a built-in noisy image whose truth is known.",
     "train": "Learn to denoise from noisy images, and save the model.",
     "denoise": "Denoise images with a saved model, or learn from each image first.",
+    "upscale": "Give an image smaller pixels, with details learnt from itself.",
     "diagnose": "Measure an image's noise and recommend an algorithm.",
     "info": "Say what a model or an image file is.",
     "algorithms": "List the algorithms, their papers and settings.",

@@ -58,14 +58,14 @@ def scores(volume: Volume, output: Path, reference: Volume, data_range: float | 
     return {"data_range": span, **found[1], "noisy": found[0]}
 
 
-def show_scores(found: dict[str, Any], reporter: Reporter) -> None:
+def show_scores(found: dict[str, Any], reporter: Reporter, names: tuple[str, str] = ("noisy", "denoised")) -> None:
     """Write the scores for people."""
 
     def row(name: str, values: dict[str, Any]) -> tuple[str, str, str]:
         similarity = "-" if values["ssim"] is None else f"{values['ssim']:.3f}"
         return name, f"{values['psnr']:.2f} dB", similarity
 
-    rows = [row("noisy", found["noisy"]), row("denoised", found)]
+    rows = [row(names[0], found["noisy"]), row(names[1], found)]
     if "gaussian" in found:
         rows.insert(1, row("best Gaussian filter", found["gaussian"]))
     reporter.table(("", "PSNR", "SSIM"), rows)

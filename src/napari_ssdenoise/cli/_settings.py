@@ -51,12 +51,14 @@ class SettingOption(click.Option):
 
 
 class SettingsCommand(click.Command):
-    """A command that takes the settings of every algorithm, and shows them by algorithm in its help."""
+    """A command that takes the settings of every algorithm for its purpose, and shows them by algorithm in its help."""
+
+    purpose = "denoise"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         own = {flag for parameter in self.params for flag in parameter.opts}
-        self.params += [option for option in setting_options() if not own & set(option.opts)]
+        self.params += [option for option in setting_options(self.purpose) if not own & set(option.opts)]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the command's own options, then the settings of each algorithm, then those they share."""
@@ -79,11 +81,17 @@ class SettingsCommand(click.Command):
                     formatter.write_dl(records)
 
 
-def setting_options() -> list[SettingOption]:
-    """Make one flag for each name of a setting."""
+class UpscaleSettingsCommand(SettingsCommand):
+    """The same for super-resolution."""
+
+    purpose = "upscale"
+
+
+def setting_options(purpose: str) -> list[SettingOption]:
+    """Make one flag for each name of a setting of the algorithms for a purpose."""
     owners: dict[str, dict[str, Setting]] = {}
     for key, algorithm in list_algorithms().items():
-        for setting in settings(algorithm):
+        for setting in settings(algorithm) if algorithm.purpose == purpose else ():
             owners.setdefault(setting.name, {})[key] = setting
     return [SettingOption(name, having) for name, having in owners.items()]
 
@@ -98,7 +106,22 @@ def configure(
     click.UsageError
         If a flag belongs to other algorithms only, or its value does not fit.
     """
-    values: dict[str, Any] = dict(recommended or {})
+    values = {**(recommended or {}), **given_values(command, key, flags)}
+    try:
+        return get_algorithm(key, **values)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def given_values(command: click.Command, key: str, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of an algorithm that were given on the command line.
+
+    Raises
+    ------
+    click.UsageError
+        If a flag belongs to other algorithms only, or its value does not fit.
+    """
+    values: dict[str, Any] = {}
     for option in given_settings(command, flags):
         value = flags[f"{PREFIX}{option.setting}"]
         if key not in option.owners:
@@ -111,10 +134,7 @@ def configure(
             values[option.setting] = setting.parse(value) if isinstance(value, str) else setting.check(value)
         except ValueError as error:
             raise click.BadParameter(str(error), param=option) from error
-    try:
-        return get_algorithm(key, **values)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
+    return values
 
 
 def given_settings(command: click.Command, flags: Mapping[str, Any]) -> list[SettingOption]:

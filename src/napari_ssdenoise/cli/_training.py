@@ -99,11 +99,11 @@ class TrainingPlan:
 
 def training_options(command: Command, default: str = DEFAULT_ALGORITHM) -> Command:
     """Add the flags of `TrainingPlan`, apart from the algorithms' settings and those of `computing_options`."""
-    from napari_ssdenoise.algorithms import list_algorithms
+    from napari_ssdenoise.algorithms import algorithms_for
 
     algorithm_help = f"How to learn; auto looks at the noise and chooses. {default} by default."
     options = (
-        click.option("--algorithm", type=click.Choice([AUTO, *list_algorithms()]), help=algorithm_help),
+        click.option("--algorithm", type=click.Choice([AUTO, *algorithms_for("denoise")]), help=algorithm_help),
         click.option("--steps", type=click.IntRange(min=1), help="Length of the training; 2000 steps by default."),
         click.option(
             "--seconds", type=click.FloatRange(min=0, min_open=True), help="Length of the training in seconds."

@@ -133,7 +133,7 @@ class Trainer(Iterator[TrainStep]):
 
         layouts = [Layout.choose(v.axes, v.shape, spatial, channels) for v in self.volumes]
         scenes = self.algorithm.scenes(self.volumes, layouts, targets)
-        views = [view for scene in scenes for view in scene.views]
+        self._views = views = [view for scene in scenes for view in scene.views]
         self.geometry = Geometry.choose(views, channels)
         stride = self.geometry.build(self.algorithm).stride
         self.normalization = Normalization.fit(views, np.random.default_rng([seed, 0]))
@@ -170,19 +170,12 @@ class Trainer(Iterator[TrainStep]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             network = self.geometry.build(self.algorithm)
+        self.algorithm.begin(network, self._views)
         self._layout = MEMORY_FORMAT[len(self.geometry.spatial)]
         self.network: Any = network.to(self.device, memory_format=self._layout)
         self._averaged = {name: value.clone() for name, value in self.network.state_dict().items()}
         learning = [p for p in self.network.parameters() if p.requires_grad]
-        self._optimizer = torch.optim.AdamW(
-            [
-                {"params": [p for p in learning if p.ndim > 1], "weight_decay": self.algorithm.weight_decay},
-                {"params": [p for p in learning if p.ndim == 1], "weight_decay": 0.0},  # biases, scales
-            ],
-            self.algorithm.learning_rate,
-            self.algorithm.momenta,
-            fused=True,
-        )
+        self._optimizer = self.algorithm.optimizer(learning)
         self._micro_batch = self.sampler.batch
         self._ahead = ThreadPoolExecutor(1, thread_name_prefix="ssdenoise-patches")
         self._next: tuple[int, Future[Batch]] | None = None
@@ -236,7 +229,7 @@ class Trainer(Iterator[TrainStep]):
             self._recent.append(batch)
         self.network.train()
         for group in self._optimizer.param_groups:
-            group["lr"] = self.algorithm.learning_rate * annealing(self.fraction, self.step, self.algorithm.steady)
+            group["lr"] = self._learning_rate()
         loss = self._backward(batch)
         if self.device.type == "cpu" or self.step % 16 == 0:  # on a GPU, reading the loss waits for it
             self._read_loss(loss)
@@ -295,6 +288,11 @@ class Trainer(Iterator[TrainStep]):
         if self.algorithm.spares:
             for number in range(max(0, self.step - (self._recent.maxlen or 0)), self.step):
                 self._recent.append(self._ahead.submit(self.sampler.draw, number).result())
+
+    def _learning_rate(self) -> float:
+        algorithm = self.algorithm
+        factor = annealing(self.fraction, self.step, algorithm.steady, algorithm.warm_up)
+        return algorithm.learning_rate * factor
 
     def _calibrate(self, network: Any) -> None:
         """Let the algorithm adjust a network to what was spared; on the way, a small part of that will do."""
@@ -355,7 +353,7 @@ class Trainer(Iterator[TrainStep]):
     @torch.no_grad()
     def _average(self) -> None:
         """Move the averaged weights (and batch statistics) towards the current ones."""
-        weight = 1 - min(0.995, (1 + self.step) / (10 + self.step))
+        weight = 1 - min(self.algorithm.averaging, (1 + self.step) / (10 + self.step))
         for name, value in self.network.state_dict().items():
             if value.is_floating_point():
                 self._averaged[name].lerp_(value, weight)
@@ -417,10 +415,13 @@ def annealing(fraction: float, step: int, steady: float = 0.0, warm_up: int = 20
     step
         Steps done.
     steady
-        Share of the budget before the cosine begins.
+        Share of the budget before the cosine begins; 1 for no cosine.
+    warm_up
+        Steps in which it rises.
     """
-    falling = max(0.0, fraction - steady) / (1 - steady)
-    return min(1.0, (step + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * falling))
+    falling = max(0.0, fraction - steady) / (1 - steady) if steady < 1 else 0.0
+    rising = min(1.0, (step + 1) / warm_up) if warm_up else 1.0
+    return rising * 0.5 * (1 + math.cos(math.pi * falling))
 
 
 def train(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from napari_ssdenoise.networks.fused import rectified
-from napari_ssdenoise.networks.windows import Window
+from napari_ssdenoise.networks.windows import NORMS, Window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,13 +115,21 @@ class MaxBlurPool(nn.Module):
 
 
 def folded(network: nn.Module) -> Any:
-    """Return a copy for inference: each convolution with the batch norm and the ReLU after it as one layer."""
+    """Return a copy for inference: each convolution with the batch norm and the activation after it as one layer."""
     network = deepcopy(network).eval()
-    for block in [m for m in network.modules() if isinstance(m, ConvBlock)]:
-        layers = [cast("Any", layer) for layer in block]
-        for conv, norm, _ in (layers[:3], layers[3:]):
-            block.append(rectified(fuse_conv_bn_eval(conv, norm)))
-        del block[:6]
+    for block in [m for m in network.modules() if isinstance(m, nn.Sequential)]:
+        layers: list[Any] = []
+        for layer in block:
+            last: Any = layers[-1] if layers else None
+            plain = type(last) in CONV.values() and max(last.stride) == 1 and last.padding_mode == "zeros"
+            if plain and isinstance(layer, NORMS):
+                layers[-1] = fuse_conv_bn_eval(last, layer)
+            elif plain and isinstance(layer, (nn.ReLU, nn.LeakyReLU)):
+                rectified(last, getattr(layer, "negative_slope", 0.0))
+            else:
+                layers.append(layer)
+        del block[:]
+        block.extend(layers)
     return network
 
 

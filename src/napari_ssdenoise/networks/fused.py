@@ -64,24 +64,24 @@ def _is_fused(dtype: torch.dtype) -> bool:
 
 
 class _Rectified(nn.Module):
-    """A convolution with its ReLU."""
+    """A convolution with its activation."""
 
-    slope = 0.0
+    slope: float
 
     def forward(self, x: Tensor) -> Tensor:
         own: Any = self
-        return convolve(x, own.weight, own.bias, own.padding, own.dilation, own.groups, own.slope)
+        return convolve(x, own.weight, own.bias, own.padding, own.dilation, own.groups, self.slope)
 
 
 class RectifiedConv2d(_Rectified, nn.Conv2d):
-    """Convolution and ReLU, for inference."""
+    """Convolution and leaky ReLU, for inference."""
 
 
 class RectifiedConv3d(_Rectified, nn.Conv3d):
-    """Convolution and ReLU, for inference."""
+    """Convolution and leaky ReLU, for inference."""
 
 
-def rectified(convolution: nn.Conv2d | nn.Conv3d) -> RectifiedConv2d | RectifiedConv3d:
-    """Return a convolution of stride 1 that applies the ReLU that follows it; it shares the weights."""
+def rectified(convolution: Any, slope: float = 0.0) -> None:
+    """Let a convolution (of stride 1, padded by zeros) apply the activation that follows it."""
     convolution.__class__ = RectifiedConv2d if isinstance(convolution, nn.Conv2d) else RectifiedConv3d
-    return convolution  # type: ignore[return-value]
+    convolution.slope = slope

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_ssdenoise.ops.kernels import Grid
+
+PHOTOGRAPHS = (0.45, 0.22)  # mean and standard deviation of the grey values that shipped weights are trained on
 
 
 class ResidualNet(nn.Sequential):
@@ -37,7 +38,7 @@ class ResidualNet(nn.Sequential):
             layers += [conv(width, width, 3, padding=1), nn.ReLU(inplace=True)]
         layers.append(conv(width, 1, 3, padding=1))
         super().__init__(*layers)
-        self.depth = depth
+        self.ndim, self.depth, self.width = ndim, depth, width
         for layer in self:
             if isinstance(layer, CONV[ndim]):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
@@ -51,22 +52,43 @@ class ResidualNet(nn.Sequential):
         return out
 
 
+class Still(nn.Module):
+    """Leaves images as they are."""
+
+    depth = 0
+    width = 1
+
+    def __init__(self, ndim: int) -> None:
+        super().__init__()
+        self.ndim = ndim
+
+    def forward(self, enlarged: Tensor) -> Tensor:
+        """Return the images."""
+        return enlarged
+
+
 class SuperResolver(nn.Module):
     """Enlarges images that are given with every pixel repeated, so that input and output have one size.
 
     Parameters
     ----------
     body
-        The network; shared, not copied.
+        The network. In a stack that is enlarged along its first axis only, it may be one for planes: it then sees the
+        planes on either side of that axis, and the mean of both counts.
     degradation
         How the image was made of the sharp one.
     rounds
         Of back-projection in the end.
+
+    Notes
+    -----
+    Images come normalised to zero mean and unit variance; the network sees them as the photographs that its weights
+    began with, whose grey values lie between 0 and 1.
     """
 
     kernel: Tensor
 
-    def __init__(self, body: ResidualNet, degradation: Degradation, rounds: int = 0) -> None:
+    def __init__(self, body: ResidualNet | Still, degradation: Degradation, rounds: int = 0) -> None:
         super().__init__()
         self.body = body
         self.register_buffer("kernel", torch.from_numpy(degradation.kernel.copy()))
@@ -77,7 +99,11 @@ class SuperResolver(nn.Module):
     @property
     def degradation(self) -> Degradation:
         """How a sharp image becomes a coarse one."""
-        return Degradation(self.kernel.float().cpu().numpy(), self.factors, self.grid)
+        return Degradation(self.kernel.detach().float().cpu().numpy(), self.factors, self.grid)
+
+    @degradation.setter
+    def degradation(self, degradation: Degradation) -> None:
+        self.kernel = torch.from_numpy(degradation.kernel.copy()).to(self.kernel.device)
 
     @property
     def stride(self) -> tuple[int, ...]:
@@ -87,15 +113,13 @@ class SuperResolver(nn.Module):
     @property
     def activations(self) -> int:
         """Values alive per input pixel where most are: two layers."""
-        first: Any = self.body[0]
-        return 3 * int(first.out_channels)
+        return 3 * self.body.width
 
     def reach(self) -> tuple[int, ...]:
         """Return how many input pixels on either side an output pixel depends on, per axis: the exact halo."""
-        degradation = self.degradation
         return tuple(
             self.body.depth + (3 * f if f > 1 else 0) + self.rounds * step
-            for f, step in zip(self.factors, degradation.reach, strict=True)
+            for f, step in zip(self.factors, self.degradation.reach, strict=True)
         )
 
     def forward(self, repeated: Tensor) -> Tensor:
@@ -104,19 +128,23 @@ class SuperResolver(nn.Module):
         return degradation.refine(self.sharpen(degradation.up(coarse)), coarse, self.rounds)
 
     def sharpen(self, enlarged: Tensor) -> Tensor:
-        """Run the network on each channel of images (B, C, *spatial)."""
-        batch, channels = enlarged.shape[:2]
-        alone = enlarged.reshape(batch * channels, 1, *enlarged.shape[2:])
-        out: Tensor = self.body(alone)
-        return out.reshape(enlarged.shape)
+        """Run the network on each channel of enlarged images (B, C, *spatial)."""
+        flat = (enlarged * PHOTOGRAPHS[1] + PHOTOGRAPHS[0]).flatten(0, 1).unsqueeze(1)
+        if self.body.ndim == flat.ndim - 2:
+            out: Tensor = self.body(flat)
+        else:
+            out = (self._planes(flat, 3) + self._planes(flat, 4)) / 2
+        return ((out - PHOTOGRAPHS[0]) / PHOTOGRAPHS[1]).reshape(enlarged.shape)
 
+    def _planes(self, stacks: Tensor, dim: int) -> Tensor:
+        """Run a network for planes on all planes across an axis of stacks (B, 1, z, y, x)."""
+        across = stacks.movedim(dim, 1)  # (B, planes, 1, z, other)
+        made = self.body(across.flatten(0, 1).contiguous(memory_format=torch.channels_last))
+        out: Tensor = made.reshape(across.shape).movedim(1, dim)
+        return out
 
-def split(factors: Sequence[int]) -> list[tuple[int, ...]]:
-    """Reach a large factor gradually: steps of 2 or 3 per axis, as far as they divide it."""
-    steps: list[tuple[int, ...]] = []
-    left = list(factors)
-    while max(left) > 1:
-        step = tuple(next((p for p in (2, 3) if n % p == 0), n) if n > 1 else 1 for n in left)
-        left = [n // s for n, s in zip(left, step, strict=True)]
-        steps.append(step)
-    return steps
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *others: Any) -> None:
+        kernel = state_dict.get(f"{prefix}kernel")
+        if kernel is not None and kernel.ndim == self.kernel.ndim:  # of whatever size it was measured
+            self.kernel = torch.empty_like(kernel, device=self.kernel.device)
+        super()._load_from_state_dict(state_dict, prefix, *others)
