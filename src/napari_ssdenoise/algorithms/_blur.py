@@ -148,10 +148,8 @@ def _spectrum(views: Sequence[View]) -> NDArray[np.float64]:
     total = np.zeros((TILE, TILE))
     window = np.outer(*[np.hanning(TILE + 2)[1:-1]] * 2)
     for _ in range(MOST_TILES):
-        view = views[rng.integers(len(views))]
+        view = views[int(rng.integers(len(views)))]
         shape = view.shape[-2:]
-        if min(shape) < TILE:
-            shape = view.shape[-2:]
         corner = [int(rng.integers(max(0, n - TILE) + 1)) for n in shape]
         plane = [slice(int(z), int(z) + 1) for z in (rng.integers(n) for n in view.shape[:-2])]
         region = (*plane, *(slice(c, min(n, c + TILE)) for c, n in zip(corner, shape, strict=True)))
@@ -191,7 +189,7 @@ def _fit(power: NDArray[np.float64]) -> NDArray[np.float64]:
         prior = ((rest[0] - SLOPE) / SPREAD) ** 2 * 0.02 + LOPSIDED * ((yy - xx) ** 2 + 4 * yx**2) / (yy + xx) ** 2
         return torch.nn.functional.smooth_l1_loss(model, observed, beta=0.5) + prior
 
-    optimizer = torch.optim.LBFGS([level, rest], max_iter=200, line_search_fn="strong_wolfe")
+    optimizer: Any = torch.optim.LBFGS([level, rest], max_iter=200, line_search_fn="strong_wolfe")
 
     def closure() -> Any:
         optimizer.zero_grad()

@@ -42,8 +42,8 @@ class SuperResolution(Algorithm):
     kernel: Annotated[
         str,
         {"label": "Blur"},
-        "What blurred the image: auto; a standard deviation in new pixels, or with a unit as in '0.2 um' (or, separated "
-        "by commas, one for each axis: z,y,x); bicubic; or a file with a measured point-spread function.",
+        "What blurred the image: auto; a standard deviation in new pixels, or with a unit as in '0.2 um' (one for "
+        "each axis, z,y,x, if separated by commas); bicubic; or a file with a measured point-spread function.",
     ] = "auto"
     grid: Annotated[
         Literal["registered", "topleft"],
@@ -119,7 +119,8 @@ class SuperResolution(Algorithm):
         sons = degradation.down(fathers)
         if self.son_noise:
             sons = sons + self.son_noise * torch.randn(sons.shape, generator=rng).to(sons.device)
-        return (resolver.sharpen(degradation.up(sons)).float() - fathers).abs().mean()
+        error: Tensor = resolver.sharpen(degradation.up(sons)).float() - fathers
+        return error.abs().mean()
 
 
 def _turned(images: Tensor, rng: Generator, stack: bool) -> Tensor:

@@ -48,7 +48,8 @@ class ResidualNet(nn.Sequential):
 
     def forward(self, enlarged: Tensor) -> Tensor:
         """Sharpen images (B, 1, *spatial)."""
-        out: Tensor = enlarged + super().forward(enlarged).float()
+        body: Any = super().forward
+        out: Tensor = enlarged + body(enlarged).float()
         return out
 
 
@@ -124,7 +125,9 @@ class SuperResolver(nn.Module):
 
     def forward(self, repeated: Tensor) -> Tensor:
         degradation = self.degradation
-        coarse = repeated[(..., *(slice(None, None, f) for f in self.factors))]
+        coarse = repeated
+        for d, factor in enumerate(self.factors):
+            coarse = coarse.index_select(d + 2, torch.arange(0, coarse.shape[d + 2], factor, device=coarse.device))
         return degradation.refine(self.sharpen(degradation.up(coarse)), coarse, self.rounds)
 
     def sharpen(self, enlarged: Tensor) -> Tensor:

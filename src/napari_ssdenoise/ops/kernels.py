@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil, cos, sin
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -133,10 +133,11 @@ def cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def convolved(kernel: NDArray[np.float64], taps: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     """Return a kernel convolved, axis by axis, with further taps."""
-    out: Any = kernel
     for d, line in enumerate(taps):
-        out = np.apply_along_axis(lambda row, line=line: np.convolve(row, line), d, out)
-    return np.asarray(out)
+        rows = [np.convolve(row, line) for row in np.moveaxis(kernel, d, -1).reshape(-1, kernel.shape[d])]
+        others = kernel.shape[:d] + kernel.shape[d + 1 :]
+        kernel = np.moveaxis(np.reshape(rows, (*others, -1)), -1, d)
+    return kernel
 
 
 def random_covariance(
