@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from napari_ssdenoise.engine.device import free_memory, is_out_of_memory
+from napari_ssdenoise.engine.kept_chunks import keeping_chunks
 from napari_ssdenoise.engine.memory import give_back_memory, resident_bytes, reused_memory
 from napari_ssdenoise.engine.predict import ahead
 from napari_ssdenoise.engine.scenes import View
@@ -62,7 +63,8 @@ def execute(
         Of the arrays that the caller fills meanwhile: they do not count for the plan's limit.
     """
     left = list(units)
-    images = _Images(predictor, plan, volume, layout, resident_bytes() + result_bytes)
+    others = resident_bytes() + result_bytes
+    images = _Images(predictor, plan, keeping_chunks(volume, layout, (plan.limit - plan.bytes) // 2), layout, others)
     with reused_memory(plan.bytes if predictor.device.type == "cpu" else 0):
         while left:
             done = _Done()
