@@ -33,8 +33,10 @@ class Repeated:
         self.ndim = len(self.shape)
 
     @property
-    def chunks(self) -> tuple[int, ...]:
-        """Shape of the parts that are read at once."""
+    def chunks(self) -> tuple[int, ...] | None:
+        """Shape of the parts that are read at once; None if the array is not stored in chunks."""
+        if not getattr(self._data, "chunks", None):
+            return None
         source = Volume(self._data, "TCZYXS"[-self.ndim :] if self.ndim > 3 else "ZYX"[-self.ndim :])
         return tuple(c * f for c, f in zip(source.chunks, self.factors, strict=True))
 

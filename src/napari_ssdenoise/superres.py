@@ -78,7 +78,7 @@ class Upscaler(Trainer):
     ) -> None:
         algorithm, updates = choose_method(method, **settings)
         self.volume = check_image(open_volume(volume, axes=axes), algorithm)
-        self.adapt = updates if adapt is None else adapt
+        self.adapt = _checked(updates if adapt is None else adapt, algorithm)
         self.until_best = until_best
         self._least = np.inf
         self._best: TrainedModel | None = None
@@ -129,7 +129,8 @@ def upscale(volume: Any, method: str | Algorithm = "mzsr", **options: Any) -> Vo
     upscaler = Upscaler(volume, method, **options)
     for _ in upscaler:
         pass
-    data = upscaler.model.predict(upscaler.volume)
+    computing = {name: options[name] for name in ("device", "precision") if name in options}
+    data = upscaler.model.predict(upscaler.volume, **computing)
     return at_new_pixels(upscaler.volume, upscaler.algorithm).like(data)
 
 
@@ -142,11 +143,24 @@ def choose_method(method: str | Algorithm, **settings: Any) -> tuple[Any, int]:
         If there is no such method or setting.
     """
     if not isinstance(method, str):
-        return get_algorithm(method, **settings), METHODS.get(method.key, ("", {}, 1000))[2]
+        algorithm = get_algorithm(method, **settings)
+        if algorithm.purpose != "upscale":
+            raise ValueError(f"{algorithm.title} does not make pixels smaller; choose one of {', '.join(METHODS)}.")
+        learnt = {own: updates for own, _, updates in METHODS.values()}
+        return algorithm, learnt.get(algorithm.key, 1000)
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; choose one of {', '.join(METHODS)}.")
     key, own, updates = METHODS[method]
     return get_algorithm(key, **{**own, **settings}), updates
+
+
+def _checked(adapt: int, algorithm: Any) -> int:
+    """Return the number of updates, if there can be that many."""
+    if adapt < 0:
+        raise ValueError(f"adapt={adapt} must be a number of updates, 0 or more.")
+    if adapt and not algorithm.learns:
+        raise ValueError(f"{algorithm.title} learns nothing, so adapt={adapt} is not possible. Leave it out.")
+    return adapt
 
 
 def at_new_pixels(volume: Volume, algorithm: Any) -> Volume:
@@ -166,6 +180,12 @@ def check_image(volume: Volume, algorithm: Any) -> Volume:
     if algorithm.factor_z > 1 and "Z" not in volume.axes:
         raise ValueError(
             f"{volume.name!r} has axes {volume.axes} and no Z to enlarge. Name its axes, as in axes='ZYX'."
+        )
+    planes = -(-4 // algorithm.factor_z) * algorithm.factor_z
+    if algorithm.factor_z > 1 and volume.sizes["Z"] < planes:
+        raise ValueError(
+            f"{volume.name!r} has only {volume.sizes['Z']} planes: too few to enlarge along Z by {algorithm.factor_z}, "
+            f"which takes at least {planes}."
         )
     for axis in "YX":
         factor = max(algorithm.factor, algorithm.factor_z)

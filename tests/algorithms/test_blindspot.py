@@ -223,3 +223,13 @@ def test_the_noise_may_be_learnt_from_a_wrong_start_on(start: float, sign: int) 
     model = ssd.train(noisy(waves(128, 128)), algorithm, steps=150)
     logarithm = model.network.scale.logarithm.detach()
     assert sign * float(logarithm[1]) > 0.02  # towards the true 10
+
+
+def test_a_long_budget_ends_before_the_noise_is_learnt_by_heart() -> None:
+    image = np.random.default_rng(0).normal(100, 10, (64, 64)).astype(np.float32)
+    large = ssd.Trainer(BlindSpot(), np.tile(image, (8, 8)), seconds=1e6)
+    small = ssd.Trainer(BlindSpot(), image, seconds=1e6)
+    assert small.steps is not None
+    assert large.steps is not None
+    assert 500 <= small.steps < large.steps < 10_000
+    assert ssd.Trainer(BlindSpot(), image, steps=9000).steps == 9000, "what is asked for is done"

@@ -3,28 +3,42 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Annotated, ClassVar, Literal
 
 import click
 import pytest
 
 from napari_ssdenoise import algorithms
-from napari_ssdenoise.algorithms import Noise2Noise, Noise2Void, list_algorithms, settings
+from napari_ssdenoise.algorithms import Noise2Noise, Noise2Void, algorithms_for, settings
 from napari_ssdenoise.cli import _settings
-from napari_ssdenoise.cli._settings import PREFIX, SettingsCommand, configure
+from napari_ssdenoise.cli._settings import PREFIX, SettingOption, SettingsCommand, configure
 
 
 def flag_of(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-@pytest.mark.parametrize("key", list_algorithms())
-def test_every_setting_is_a_flag_and_in_the_help(key, run):
-    text = run("train", "--help").output
-    assert all(flag_of(setting.name) in text for setting in settings(list_algorithms()[key]))
-    others = {s.name for other, algorithm in list_algorithms().items() if other != key for s in settings(algorithm)}
-    own = [setting for setting in settings(list_algorithms()[key]) if setting.name not in others]
+VERBS = [("train", "denoise"), ("denoise", "denoise"), ("upscale", "upscale")]
+
+
+@pytest.mark.parametrize(
+    ("verb", "purpose", "key"), [(verb, purpose, key) for verb, purpose in VERBS for key in algorithms_for(purpose)]
+)
+def test_every_setting_is_a_flag_and_in_the_help(verb, purpose, key, run):
+    text = run(verb, "--help").output
+    known = algorithms_for(purpose)
+    assert all(flag_of(setting.name) in text for setting in settings(known[key]))
+    others = {s.name for other, algorithm in known.items() if other != key for s in settings(algorithm)}
+    own = [setting for setting in settings(known[key]) if setting.name not in others]
     assert (f"Settings of {key} (" in text) == bool(own)
+
+
+@pytest.mark.parametrize(("verb", "purpose"), VERBS)
+def test_settings_for_another_purpose_are_no_flags(verb, purpose):
+    command = import_module(f"napari_ssdenoise.cli.{verb}").command
+    having = {key for option in command.params if isinstance(option, SettingOption) for key in option.owners}
+    assert having <= set(algorithms_for(purpose))
 
 
 def test_flags_reach_the_saved_model(run, noisy, last_json, tiny):

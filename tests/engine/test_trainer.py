@@ -83,6 +83,28 @@ def test_resumed_equals_uninterrupted(resident_bytes: int, monkeypatch: pytest.M
     assert len(second.history) == 12
 
 
+def test_resumed_from_a_file_equals_uninterrupted(tmp_path: Path) -> None:
+    """Files do not keep the order in memory of the optimizer's moments, which must be that of the weights."""
+    from napari_ssdenoise.io.checkpoint import load_checkpoint, save_checkpoint
+
+    straight, first, second = (Trainer(tiny(), noise(40, 40), steps=8, precision="float32") for _ in range(3))
+    list(straight)
+    for _ in range(4):
+        next(first)
+    save_checkpoint(tmp_path / "c", first)
+    state = load_checkpoint(tmp_path / "c", second)
+    assert state is not None
+    second.resume(state)
+    list(second)
+    assert_same(weights(straight), weights(second))
+
+
+def test_where_there_is_nothing_to_learn_training_ends_at_once() -> None:
+    trainer = Trainer("interpolation", noise(40, 40), steps=8, spatial="YX")
+    assert list(trainer) == []
+    assert trainer.model.predict(noise(40, 40)).shape == (80, 80)
+
+
 def test_checkpoint_of_another_network_is_refused() -> None:
     first, second = Trainer(tiny(), noise(40, 40), steps=2), Trainer(tiny(width=8), noise(40, 40), steps=2)
     with pytest.raises(ValueError, match="other settings"):

@@ -156,6 +156,16 @@ class Algorithm(ABC):
         """Choose how many patches a step takes where `batch` is 0: about 65,000 pixels in 2D, four at least."""
         return max(4, 65536 // prod(patch))
 
+    def most_steps(self, epochs: float) -> int | None:
+        """Return the steps after which more would do harm, for a budget in seconds; None if there is no such number.
+
+        Parameters
+        ----------
+        epochs
+            How often one step sees each pixel of the training images: less than 1, unless they are small.
+        """
+        return None
+
     @abstractmethod
     def build(self, channels: int, pooled: Sequence[bool]) -> Any:
         """Make a new network (a `Network`) for images of ``channels``, halved along the ``pooled`` spatial axes."""

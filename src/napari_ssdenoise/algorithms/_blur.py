@@ -53,7 +53,7 @@ def degradation_of(views: Sequence[View], factors: Sequence[int], kernel: str, g
         if grid != "registered":
             raise ValueError("a bicubic reduction always lies on the registered grid. Leave grid= out.")
         return Degradation.bicubic(factors)
-    widths = _deviations(text, views[0], factors)
+    widths = None if Path(text).is_file() else _deviations(text, views[0], factors)  # a file may be named 2.tif
     if widths is None:
         found = Degradation.measured(_read_psf(Path(text), len(factors)), factors, grid)
     else:
@@ -108,7 +108,7 @@ def _pixel(view: View, axis: str, unit: str) -> float:
 def _read_psf(path: Path, ndim: int) -> NDArray[np.float64]:
     from napari_ssdenoise.io import read_volume
 
-    if not path.exists():
+    if path == Path() or not path.exists():
         raise ValueError(
             f"kernel={str(path)!r} is neither a number, 'auto', 'bicubic' nor a file that exists. Give the standard "
             "deviation of the blur, or the path of a measured point-spread function (.tif, .npy)."
@@ -116,7 +116,10 @@ def _read_psf(path: Path, ndim: int) -> NDArray[np.float64]:
     volume = read_volume(path)
     if volume.dtype.kind not in "uif":
         raise ValueError(f"{path} has dtype {volume.dtype}: a point-spread function holds real numbers.")
-    raw = np.squeeze(np.asarray(volume[...], float))
+    raw = np.asarray(volume[...], float)
+    if raw.ndim == ndim:
+        return raw
+    raw = np.squeeze(raw)
     return raw[None] if raw.ndim == ndim - 1 else raw
 
 

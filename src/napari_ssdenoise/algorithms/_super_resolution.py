@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from napari_ssdenoise.ops.degrade import Degradation
     from napari_ssdenoise.volume import Volume
 
+PLANE_PIXELS = 1 << 15  # of the planes of a stack that one update looks at
+
 
 @dataclass(frozen=True, kw_only=True)
 class SuperResolution(Algorithm):
@@ -28,6 +30,8 @@ class SuperResolution(Algorithm):
 
     purpose: ClassVar[Literal["denoise", "upscale"]] = "upscale"
     patch_side: ClassVar[int] = 128
+    # Whether there is anything to adapt to an image.
+    learns: ClassVar[bool] = True
 
     factor: Annotated[
         int,
@@ -113,7 +117,7 @@ class SuperResolution(Algorithm):
 
         resolver: Any = network
         degradation: Degradation = resolver.degradation
-        fathers = _turned(batch.noisy, rng, stack=batch.noisy.ndim == 5)
+        fathers = _turned(batch.noisy, rng)
         if batch.noisy.ndim == 5 and resolver.body.ndim == 2:
             fathers, degradation = _in_plane(fathers, degradation, rng)
         sons = degradation.down(fathers)
@@ -123,7 +127,7 @@ class SuperResolution(Algorithm):
         return error.abs().mean()
 
 
-def _turned(images: Tensor, rng: Generator, stack: bool) -> Tensor:
+def _turned(images: Tensor, rng: Generator) -> Tensor:
     """Flip images, and exchange Y and X, at random: what they show is as likely in any pose; the blur is not turned."""
     import torch
 
@@ -135,11 +139,15 @@ def _turned(images: Tensor, rng: Generator, stack: bool) -> Tensor:
 
 
 def _in_plane(stacks: Tensor, degradation: Degradation, rng: Generator) -> tuple[Tensor, Degradation]:
-    """Return the planes (z, y) of stacks as images, and the blur along Z as one along their first axis."""
+    """Return some planes of stacks (B, C, z, y, x) as images, and the blur along Z as one along their first axis."""
+    import torch
+
     from napari_ssdenoise.ops.degrade import Degradation
 
-    profile = degradation.kernel.sum((1, 2))[:, None]
-    factor = degradation.factors[0]
     planes = stacks.transpose(1, 2).flatten(0, 1)  # (B z, C, y, x)
+    count = max(1, PLANE_PIXELS // planes[0, 0].numel())
+    chosen = torch.randperm(len(planes), generator=rng)[:count].to(planes.device)
+    factor = degradation.factors[0]
     rows = planes.shape[-2] // factor * factor
-    return planes[..., :rows, :], Degradation(profile, (factor, 1), degradation.grid)
+    profile = degradation.kernel.sum((1, 2))[:, None]
+    return planes[chosen, :, :rows], Degradation(profile, (factor, 1), degradation.grid)

@@ -25,6 +25,7 @@ class Interpolation(SuperResolution):
     reference: ClassVar[str] = (
         "Keys: Cubic convolution interpolation. IEEE TASSP 1981. Irani, Peleg: Improving resolution. CVGIP 1991."
     )
+    learns: ClassVar[bool] = False
 
     back_projections: Annotated[
         int,

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from napari_ssdenoise.cli._applying import apply
-from napari_ssdenoise.cli._outputs import known_suffix
+from napari_ssdenoise.cli._outputs import known_suffix, plan_jobs
 from napari_ssdenoise.cli._program import common, seconds_since_start
 from napari_ssdenoise.cli._report import Reporter, duration
 from napari_ssdenoise.cli._scores import open_reference, scores, show_scores
 from napari_ssdenoise.cli._settings import UpscaleSettingsCommand, given_values
 from napari_ssdenoise.cli._training import computing_options, describe_volume, open_all, run_training
+from napari_ssdenoise.cli.denoise import check_memory, named
 
 if TYPE_CHECKING:
     from napari_ssdenoise.superres import Upscaler
@@ -26,9 +27,7 @@ DTYPES = ("auto", "uint8", "uint16", "uint32", "int16", "int32", "float16", "flo
 
 @click.command(cls=UpscaleSettingsCommand, name="upscale")
 @click.argument("source", metavar="IN", type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="A file (.ome.zarr, .tif, .npy, …)."
-)
+@click.option("-o", "--output", "target", required=True, type=click.Path(), help="A file (.ome.zarr, .tif, .npy, …).")
 @click.option(
     "--method",
     type=click.Choice(METHODS),
@@ -52,7 +51,7 @@ DTYPES = ("auto", "uint8", "uint16", "uint32", "int16", "int32", "float16", "flo
 @computing_options
 @common
 @click.pass_context
-def command(context: click.Context, /, source: Path, output: Path, *, as_json: bool, **flags: Any) -> None:
+def command(context: click.Context, /, source: Path, target: str, *, as_json: bool, **flags: Any) -> None:
     """Give an image of any size smaller pixels; the result lies exactly where the image lies.
 
     The blur is measured from the image, or given: a number is the standard deviation of a Gaussian in new pixels, with
@@ -63,12 +62,14 @@ def command(context: click.Context, /, source: Path, output: Path, *, as_json: b
     reporter = Reporter(as_json=as_json)
     adapt, until_best = _updates(flags["adapt"])
     values = given_values(context.command, _key(flags["method"]), flags)
+    output = plan_jobs([source], named(target), mark=".upscaled")[0].output
+    options = {"memory": check_memory(flags["memory"]), **{name: flags[name] for name in ("dtype", "overwrite")}}
     (volume,) = open_all([source], flags["axes"])
     check_output(output, overwrite=flags["overwrite"], folder=known_suffix(output).endswith(".zarr"))
     reporter.say(f"image: {describe_volume(volume)}")
     computing = {name: flags[name] for name in ("device", "precision")}
     source_volume = _denoised(volume, output, reporter, computing) if flags["denoise"] else volume
-    from napari_ssdenoise.superres import Upscaler, noise_warning
+    from napari_ssdenoise.superres import Upscaler, at_new_pixels, noise_warning
 
     if not flags["denoise"] and flags["method"] != "bicubic":
         warning = noise_warning(volume)
@@ -83,14 +84,18 @@ def command(context: click.Context, /, source: Path, output: Path, *, as_json: b
         **computing,
         **values,
     )
-    result = {"input": str(source), "output": str(output), **_adapt(upscaler, output, reporter)}
+    reference = _reference(upscaler, flags)
     if flags["save_kernel"]:
         _save_kernel(upscaler, flags["save_kernel"])
-    options = {name: flags[name] for name in ("memory", "dtype", "overwrite")}
+    _try_output(upscaler, output, flags)
+    result = {"input": str(source), "output": str(output), **_adapt(upscaler, output, reporter)}
     apply(upscaler.model, source_volume, output, reporter, verb="enlarging", **computing, **options)
-    _clean_up(output)
     reporter.say(f"enlarged: {output} (in {duration(seconds_since_start())})")
-    result |= _scored(upscaler, output, flags, reporter)
+    if reference is not None:
+        found = scores(at_new_pixels(upscaler.volume, upscaler.algorithm), output, reference, flags["data_range"])
+        show_scores(found, reporter, ("pixels repeated", "enlarged"))
+        result |= found
+    _clean_up(output)
     reporter.result({**result, "seconds": seconds_since_start()})
 
 
@@ -145,8 +150,9 @@ def _save_kernel(upscaler: Upscaler, path: Path) -> None:
         return
     from PIL import Image
 
-    flat = kernel.max(0) if kernel.ndim == 3 else kernel
-    Image.fromarray(np.uint8(np.round(255 * flat / flat.max()))).resize(
+    flat = kernel.max(int(np.argmin(kernel.shape))) if kernel.ndim == 3 else kernel
+    grey = np.clip(255 * flat / flat.max(), 0, 255)  # a bicubic reduction has negative weights
+    Image.fromarray(np.uint8(np.round(grey))).resize(
         [8 * n for n in reversed(flat.shape)], Image.Resampling.NEAREST
     ).save(path)
 
@@ -157,19 +163,20 @@ def _intermediate(output: Path) -> Path:
 
 def _denoised(volume: Volume, output: Path, reporter: Reporter, computing: Mapping[str, Any]) -> Volume:
     """Denoise an image into a hidden file beside the output, with the method that a diagnosis chooses."""
+    from napari_ssdenoise.algorithms import get_algorithm
     from napari_ssdenoise.cli._choosing import diagnosed
     from napari_ssdenoise.engine.trainer import Trainer
-    from napari_ssdenoise.io.checkpoint import checkpoint_path
+    from napari_ssdenoise.io.checkpoint import checkpoint_path, load_checkpoint
     from napari_ssdenoise.volume import open_volume
 
     path = _intermediate(output)
-    if not path.exists():
-        from napari_ssdenoise.algorithms import get_algorithm
-
-        algorithm, _ = diagnosed(volume, None, lambda key, recommended: get_algorithm(key, **recommended), reporter)
-        trainer = Trainer(algorithm, volume, **computing)
+    algorithm, _ = diagnosed(volume, None, lambda key, recommended: get_algorithm(key, **recommended), reporter)
+    trainer = Trainer(algorithm, volume, **computing)
+    # What a stopped run left is of use if it was made of this image.
+    if not path.exists() or load_checkpoint(checkpoint_path(path), trainer) is None:
         run_training(trainer, checkpoint_path(path), reporter)
-        apply(trainer.model, volume, path, reporter, dtype="float32", **computing)
+        apply(trainer.model, volume, path, reporter, dtype="float32", overwrite=True, **computing)
+    trainer.close()
     return open_volume(path)
 
 
@@ -184,14 +191,23 @@ def _clean_up(output: Path) -> None:
     shutil.rmtree(_intermediate(output), ignore_errors=True)
 
 
-def _scored(upscaler: Upscaler, output: Path, flags: Mapping[str, Any], reporter: Reporter) -> dict[str, Any]:
-    """Compare with the truth, if there is one."""
+def _reference(upscaler: Upscaler, flags: Mapping[str, Any]) -> Volume | None:
+    """Open the truth, if there is one, and see whether it fits the result."""
     if not flags["reference"]:
-        return {}
+        return None
     from napari_ssdenoise.superres import at_new_pixels
 
-    enlarged = at_new_pixels(upscaler.volume, upscaler.algorithm)
-    reference = open_reference(flags["reference"], enlarged, flags["axes"])
-    found = scores(enlarged, output, reference, flags["data_range"])
-    show_scores(found, reporter, ("pixels repeated", "enlarged"))
-    return found
+    return open_reference(flags["reference"], at_new_pixels(upscaler.volume, upscaler.algorithm), flags["axes"])
+
+
+def _try_output(upscaler: Upscaler, output: Path, flags: Mapping[str, Any]) -> None:
+    """Find out before the updates whether their result could be written: format, dtype, space, permission."""
+    from napari_ssdenoise.engine.stream import choose_dtype
+    from napari_ssdenoise.io import create_writer
+    from napari_ssdenoise.io._writer import partial_path
+    from napari_ssdenoise.superres import at_new_pixels
+
+    dtype = choose_dtype(upscaler.model, upscaler.volume, flags["dtype"])
+    if not partial_path(output).exists():  # of a stopped run, which could be written
+        like = at_new_pixels(upscaler.volume, upscaler.algorithm)
+        create_writer(output, like, dtype=dtype, overwrite=flags["overwrite"]).discard()

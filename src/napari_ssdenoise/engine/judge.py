@@ -11,7 +11,7 @@ import torch
 from napari_ssdenoise.engine.device import autocast
 from napari_ssdenoise.engine.held_out import MOST
 from napari_ssdenoise.engine.patches import Batch
-from napari_ssdenoise.networks.blocks import MEMORY_FORMAT
+from napari_ssdenoise.networks.blocks import MEMORY_FORMAT, placed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -108,4 +108,4 @@ class Judge:
         noisy, target = (image.to(self._device).contiguous(memory_format=layout) for image in (held.noisy, held.target))
         with torch.random.fork_rng(devices=[]):
             network = self._geometry.build(self._algorithm)
-        return network.to(self._device, memory_format=layout).eval(), Batch(noisy, target)
+        return placed(network, self._device).eval(), Batch(noisy, target)

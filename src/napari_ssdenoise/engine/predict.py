@@ -24,7 +24,7 @@ from napari_ssdenoise.engine.device import (
 from napari_ssdenoise.engine.flow import Flow
 from napari_ssdenoise.engine.patches import condition_of, with_conditions
 from napari_ssdenoise.engine.tiles import MARGIN, TilePlan
-from napari_ssdenoise.networks.blocks import MEMORY_FORMAT, folded, in_precision
+from napari_ssdenoise.networks.blocks import MEMORY_FORMAT, folded, in_precision, placed
 from napari_ssdenoise.networks.windows import CONVOLUTIONS, trace
 
 if TYPE_CHECKING:
@@ -80,11 +80,11 @@ class Predictor:
         self.stride: tuple[int, ...] = network.stride
         self.halo: tuple[int, ...] = network.reach()
         self._activations: int = network.activations
-        self._channels = next(m.in_channels for m in network.modules() if isinstance(m, CONVOLUTIONS))
+        self._channels = next((m.in_channels for m in network.modules() if isinstance(m, CONVOLUTIONS)), 1)
         self._channels += len(conditions[0]) if conditions else 0
         self._layout = MEMORY_FORMAT[len(self.halo)]
         network = in_precision(folded(network), self.dtype)
-        self._network: Any = network.to(self.device, memory_format=self._layout)
+        self._network: Any = placed(network, self.device)
         self._turns = list(_turns(spatial, self.stride, algorithm.symmetries(spatial))) if augment else [((), False)]
         self._yx = (spatial.index("Y") + 2, spatial.index("X") + 2)
         self.augmented = augment

@@ -29,7 +29,7 @@ from napari_ssdenoise.engine.judge import Judge
 from napari_ssdenoise.engine.memory import reused_memory
 from napari_ssdenoise.engine.patches import Batch, PatchSampler, choose_patch
 from napari_ssdenoise.model import Geometry, TrainedModel
-from napari_ssdenoise.networks.blocks import MEMORY_FORMAT
+from napari_ssdenoise.networks.blocks import MEMORY_FORMAT, placed
 from napari_ssdenoise.normalize import Normalization
 from napari_ssdenoise.volume import Volume, open_volume, require_intensities
 
@@ -53,7 +53,7 @@ class TrainStep:
     step
         Steps done so far.
     steps
-        Steps in all, or None where the budget is in seconds.
+        Steps in all, at most; None where only the time counts.
     loss
         Of this step's batch, in units of the normalised variance (for squared losses).
     seconds, remaining
@@ -152,6 +152,10 @@ class Trainer(Iterator[TrainStep]):
             conditions=told,
             spares=self.algorithm.spares,
         )
+        if self.steps is None:
+            # A budget in seconds may be more than is good.
+            seen = self.sampler.batch * math.prod(self.sampler.patch) / sum(scene.voxels for scene in scenes)
+            self.steps = self.algorithm.most_steps(seen)
         self._start_network()
 
     def _fit(self, scenes: Sequence[Scene]) -> tuple[Algorithm, Conditions, list[Conditions]]:
@@ -172,7 +176,7 @@ class Trainer(Iterator[TrainStep]):
             network = self.geometry.build(self.algorithm)
         self.algorithm.begin(network, self._views)
         self._layout = MEMORY_FORMAT[len(self.geometry.spatial)]
-        self.network: Any = network.to(self.device, memory_format=self._layout)
+        self.network: Any = placed(network, self.device)
         self._averaged = {name: value.clone() for name, value in self.network.state_dict().items()}
         learning = [p for p in self.network.parameters() if p.requires_grad]
         self._optimizer = self.algorithm.optimizer(learning)
@@ -217,7 +221,7 @@ class Trainer(Iterator[TrainStep]):
         )
 
     def __next__(self) -> TrainStep:
-        if self.fraction >= 1:
+        if self.fraction >= 1 or self._optimizer is None:  # or there is nothing to learn
             self.close()
             raise StopIteration
         started, before = time.perf_counter(), self.fraction
@@ -282,6 +286,10 @@ class Trainer(Iterator[TrainStep]):
             number, key = name.split(".", 1)
             state.setdefault(int(number), {})[key] = value.clone()
         self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": state})
+        for parameter, moments in self._optimizer.state.items():  # in one order in memory, or fused updates mix them up
+            for key, value in moments.items():
+                if value.shape == parameter.shape:
+                    moments[key] = torch.empty_like(parameter, requires_grad=False).copy_(value)
         self.step, self.seconds = int(checkpoint["step"]), float(checkpoint["seconds"])
         self.history = [tuple(entry) for entry in checkpoint["history"]]
         self.held_out = [tuple(entry) for entry in checkpoint.get("held_out", ())]

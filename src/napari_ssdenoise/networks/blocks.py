@@ -133,6 +133,15 @@ def folded(network: nn.Module) -> Any:
     return network
 
 
+def placed(network: Any, device: torch.device) -> Any:
+    """Move a network to a device, its kernels in the memory order that convolutions are fastest with."""
+    network.to(device)
+    for parameter in network.parameters():
+        if parameter.ndim - 2 in MEMORY_FORMAT:
+            parameter.data = parameter.data.contiguous(memory_format=MEMORY_FORMAT[parameter.ndim - 2])
+    return network
+
+
 def in_precision(network: Any, dtype: torch.dtype) -> Any:
     """Convert a network's weights in place, but not those of layers that stay in float32."""
     for module in network.modules():

@@ -102,7 +102,8 @@ class Degradation:
             padded = mirrored(padded, d + 2, before, n - self.factors[d] - before)
         batch, channels = padded.shape[:2]
         convolve = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[self.kernel.ndim]
-        out = convolve(padded.reshape(batch * channels, 1, *padded.shape[2:]), kernel, stride=self.factors)
+        with torch.autocast(sharp.device.type, enabled=False):  # what is measured must not be rounded
+            out = convolve(padded.reshape(batch * channels, 1, *padded.shape[2:]), kernel, stride=self.factors)
         return out.reshape(batch, channels, *out.shape[2:])
 
     def up(self, coarse: Tensor) -> Tensor:
@@ -157,4 +158,5 @@ def _taps(n: int, factor: int, offset: float) -> tuple[Tensor, Tensor]:
     weights = cubic(place - taken)
     taken = taken % (2 * n)
     taken = np.where(taken < n, taken, 2 * n - 1 - taken)
-    return torch.from_numpy(taken), torch.from_numpy(weights)
+    with torch.inference_mode(False):  # what is kept may be needed in a training
+        return torch.from_numpy(taken), torch.from_numpy(weights)

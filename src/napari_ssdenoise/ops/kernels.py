@@ -94,10 +94,10 @@ def centred(psf: ArrayLike, factors: Sequence[int], grid: Grid = "registered") -
     odd = [parity(factor, grid) for factor in factors]
     lengths = [n + (n - p) % 2 for n, p in zip(raw.shape, odd, strict=True)]
     wide = np.pad(raw, [(0, m - n) for m, n in zip(lengths, raw.shape, strict=True)])
-    for d, n in enumerate(wide.shape):
-        for _ in range(3):  # the ramp wraps around, and what is clipped moves the centre a little
+    for _ in range(20):  # what wraps around, or is clipped, moves the centres a little
+        for d, n in enumerate(wide.shape):
             away = (n - 1) / 2 - _centre(wide, d)
-            if n > 1 and abs(away) > 1e-6:
+            if abs(away) > 1e-6:
                 wide = _moved(wide, d, away)
     return np.asarray(wide / wide.sum())
 

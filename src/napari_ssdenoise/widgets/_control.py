@@ -11,7 +11,7 @@ from napari.viewer import Viewer
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_ssdenoise.widgets._job import Job, Reason, Work
-from napari_ssdenoise.widgets._run_panel import RunPanel, describe_seconds
+from napari_ssdenoise.widgets._run_panel import RunPanel, StatusPanel, describe_seconds
 from napari_ssdenoise.widgets._shown import PreviewLayer, visible_region
 from napari_ssdenoise.widgets._work import Diagnosed, Preview, Stage, Training
 
@@ -28,7 +28,7 @@ class Control(QObject):
 
     ended = Signal(object, object)  # Reason, Exception | None
 
-    def __init__(self, viewer: Viewer, panel: RunPanel, parent: QObject) -> None:
+    def __init__(self, viewer: Viewer, panel: StatusPanel, parent: QObject) -> None:
         super().__init__(parent)
         self.viewer = viewer
         self.panel = panel

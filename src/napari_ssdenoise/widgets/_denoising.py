@@ -60,18 +60,20 @@ class ArrayDenoising:
     device: str = "auto"
     augment: bool = False
     view: Region | None = None
+    memory: str = APPLY_MEMORY
+    text: str = "Denoising…"
 
     def reports(self, stop: Event) -> Generator[Any, None, None]:
         """Yield `Stage`, then `Progress` after every tile."""
-        yield Stage("Denoising…")
+        yield Stage(self.text)
         from napari_ssdenoise.engine.device import describe_device
         from napari_ssdenoise.engine.execute import execute
         from napari_ssdenoise.engine.plan import plan_volume
 
         layout = self.model.geometry.layout(self.volume)
         predictor = interruptible(self.model, stop).predictor(device=self.device, augment=self.augment)
-        yield Stage("Denoising…", describe_device(predictor.device, predictor.dtype))
-        plan = plan_volume(predictor, self.volume, layout, memory=APPLY_MEMORY)
+        yield Stage(self.text, describe_device(predictor.device, predictor.dtype))
+        plan = plan_volume(predictor, self.volume, layout, memory=self.memory)
         units = list(plan.units(layout, self.volume.shape))
         units.sort(key=lambda unit: not any(self._in_view(layout.key(i, unit.tile.target)) for i in unit.indices))
         started, sampled = time.perf_counter(), {name: Sampled() for name in self.outs}
@@ -198,8 +200,15 @@ def open_levels(path: Path) -> tuple[Any, ...]:
     return tuple(read_volume(path / str(level)).data for level in range(count))
 
 
-def require_memory(volume: Volume, itemsize: int) -> None:
+def require_memory(
+    volume: Volume, itemsize: int, instead: str = "Use “Apply to file…”, which needs little memory."
+) -> None:
     """Refuse a result, of so many bytes per value, that would not fit beside everything else.
+
+    Parameters
+    ----------
+    instead
+        What to do then.
 
     Raises
     ------
@@ -211,6 +220,5 @@ def require_memory(volume: Volume, itemsize: int) -> None:
     needed, free = int(np.prod(volume.shape, dtype=np.int64)) * itemsize, psutil.virtual_memory().available
     if needed > 0.8 * free:
         raise MemoryError(
-            f"the result takes {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB of memory are free. "
-            "Use “Apply to file…”, which needs little memory."
+            f"the result takes {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB of memory are free. {instead}"
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 
 MODEL_FILTER = "Models (*.zip model.json)"
+BLUR_FILTER = "Point-spread functions (*.tif *.tiff *.npy)"
 
 
 def ask_output(parent: QWidget, name: str) -> tuple[Path, bool] | None:
@@ -33,4 +34,10 @@ def ask_model_to_save(parent: QWidget) -> Path | None:
 def ask_model_to_load(parent: QWidget) -> Path | None:
     """Ask for a saved model."""
     chosen, _ = QFileDialog.getOpenFileName(parent, "Load a model", "", MODEL_FILTER)
+    return Path(chosen) if chosen else None
+
+
+def ask_blur(parent: QWidget) -> Path | None:
+    """Ask for a measured point-spread function."""
+    chosen, _ = QFileDialog.getOpenFileName(parent, "Choose a point-spread function", "", BLUR_FILTER)
     return Path(chosen) if chosen else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from math import ceil, log10
 from typing import Any
 
@@ -182,13 +182,22 @@ class SettingsForm(QWidget):
         Whose settings to show; None for none.
     advanced
         Layout that the advanced settings are added to.
+    without
+        Names of settings that are not offered.
     """
 
     changed = Signal()
 
-    def __init__(self, algorithm: type[Algorithm] | None, advanced: QFormLayout, parent: QWidget | None = None) -> None:
+    def __init__(
+        self,
+        algorithm: type[Algorithm] | None,
+        advanced: QFormLayout,
+        parent: QWidget | None = None,
+        *,
+        without: Collection[str] = (),
+    ) -> None:
         super().__init__(parent)
-        shown = settings(algorithm) if algorithm is not None else []
+        shown = [s for s in settings(algorithm) if s.name not in without] if algorithm is not None else []
         self.fields = {s.name: Field(s, self.changed.emit) for s in shown}
         own = form_layout(self)
         self._elsewhere: list[tuple[QFormLayout, QWidget]] = []

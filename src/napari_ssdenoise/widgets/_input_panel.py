@@ -75,12 +75,20 @@ class AxesEditor(QWidget):
         self.changed.emit()
 
 
-class InputPanel(QWidget):
-    """Choose a layer and say how to read it."""
+class LayerPanel(QWidget):
+    """Choose a layer and name its axes.
+
+    Parameters
+    ----------
+    viewer
+        Whose layers to list.
+    label, tip
+        What the layer is, and more about it.
+    """
 
     changed = Signal()
 
-    def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
+    def __init__(self, viewer: Viewer, label: str, tip: str, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
@@ -88,44 +96,17 @@ class InputPanel(QWidget):
         outer.addLayout(self._form)
         self.layer_box = LayerBox(viewer, follow=True)
         self.axes_editor = AxesEditor()
-        self.dimensions = QComboBox()
-        self.channels = QComboBox()
-        self.target_box = LayerBox(viewer)
-        self.layer_box.setToolTip("The noisy image: to learn from, and to denoise.")
-        self.dimensions.setToolTip("The axes the network looks along. More of them see more, and take longer.")
-        self.channels.setToolTip("Together: one network sees all channels of a pixel at once.")
-        self.target_box.setToolTip("A second noisy image of the same scene, registered to the pixel.")
-        self.channels.addItem("each by itself", "independent")
-        self.channels.addItem("together", "joint")
-        add_row(self._form, "Noisy image", self.layer_box)
+        self.layer_box.setToolTip(tip)
+        add_row(self._form, label, self.layer_box)
         add_row(self._form, "Axes", self.axes_editor)
-        add_row(self._form, "Learn in", self.dimensions)
-        self._channels_label = add_row(self._form, "Channels", self.channels)
-        self._target_label = add_row(self._form, "Second image", self.target_box)
-        self.show_target(False)
+        self._show_layer()
         self.layer_box.layer_changed.connect(self._show_layer)
         self.axes_editor.changed.connect(self._show_axes)
-        self.dimensions.currentIndexChanged.connect(lambda _: self.changed.emit())
-        self.channels.currentIndexChanged.connect(lambda _: self.changed.emit())
-        self.target_box.layer_changed.connect(self.changed)
-        self._show_layer()
 
     @property
     def layer(self) -> Image | None:
         """The chosen layer."""
         return self.layer_box.layer
-
-    @property
-    def spatial(self) -> str:
-        """Axes that the network convolves over."""
-        return str(self.dimensions.currentData() or "YX")
-
-    @property
-    def channel_mode(self) -> Channels:
-        """How axis C is understood."""
-        if not self._has_channels():
-            return "auto"
-        return "joint" if self.channels.currentData() == "joint" else "independent"
 
     def volume(self) -> Volume:
         """Return the chosen layer as a volume.
@@ -138,6 +119,62 @@ class InputPanel(QWidget):
         if self.layer is None:
             raise ValueError("There is no image layer. Open an image, or one of File > Open Sample > ssdenoise.")
         return layer_volume(self.layer, self.axes_editor.axes)
+
+    def disconnect_viewer(self) -> None:
+        """Listen no longer."""
+        self.layer_box.disconnect_viewer()
+
+    def _show_layer(self) -> None:
+        """Take over axes from another layer."""
+        layer = self.layer
+        if layer is None:
+            self.axes_editor.set_axes("", ())
+            return
+        shape = layer_array(layer).shape[: layer.ndim]
+        try:
+            axes = layer_axes(layer)
+        except ValueError:  # six dimensions and more, or one: let people see it, and a check say it
+            axes = "TCZYX"[-layer.ndim :].rjust(layer.ndim, "T")
+        self.axes_editor.set_axes(axes, shape)
+
+    def _show_axes(self) -> None:
+        """Take in other axes."""
+        self.changed.emit()
+
+
+class InputPanel(LayerPanel):
+    """Choose a layer and say how to read it."""
+
+    def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(viewer, "Noisy image", "The noisy image: to learn from, and to denoise.", parent)
+        self.dimensions = QComboBox()
+        self.channels = QComboBox()
+        self.target_box = LayerBox(viewer)
+        self.dimensions.setToolTip("The axes the network looks along. More of them see more, and take longer.")
+        self.channels.setToolTip("Together: one network sees all channels of a pixel at once.")
+        self.target_box.setToolTip("A second noisy image of the same scene, registered to the pixel.")
+        self.channels.addItem("each by itself", "independent")
+        self.channels.addItem("together", "joint")
+        add_row(self._form, "Learn in", self.dimensions)
+        self._channels_label = add_row(self._form, "Channels", self.channels)
+        self._target_label = add_row(self._form, "Second image", self.target_box)
+        self.show_target(False)
+        self.dimensions.currentIndexChanged.connect(lambda _: self.changed.emit())
+        self.channels.currentIndexChanged.connect(lambda _: self.changed.emit())
+        self.target_box.layer_changed.connect(self.changed)
+        self._show_axes()
+
+    @property
+    def spatial(self) -> str:
+        """Axes that the network convolves over."""
+        return str(self.dimensions.currentData() or "YX")
+
+    @property
+    def channel_mode(self) -> Channels:
+        """How axis C is understood."""
+        if not self._has_channels():
+            return "auto"
+        return "joint" if self.channels.currentData() == "joint" else "independent"
 
     def target(self) -> Volume | None:
         """Return the second image, where one is asked for."""
@@ -177,24 +214,11 @@ class InputPanel(QWidget):
 
     def disconnect_viewer(self) -> None:
         """Listen no longer."""
-        self.layer_box.disconnect_viewer()
+        super().disconnect_viewer()
         self.target_box.disconnect_viewer()
 
     def _has_channels(self) -> bool:
         return "C" in self.axes_editor.axes and self.layer is not None and not self.layer.rgb
-
-    def _show_layer(self) -> None:
-        """Take over axes from another layer."""
-        layer = self.layer
-        if layer is None:
-            self.axes_editor.set_axes("", ())
-            return
-        shape = layer_array(layer).shape[: layer.ndim]
-        try:
-            axes = layer_axes(layer)
-        except ValueError:  # six dimensions and more, or one: let people see it, and `check` say it
-            axes = "TCZYX"[-layer.ndim :].rjust(layer.ndim, "T")
-        self.axes_editor.set_axes(axes, shape)
 
     def _show_axes(self) -> None:
         """Offer what the axes allow, and keep what was chosen where it is still possible."""

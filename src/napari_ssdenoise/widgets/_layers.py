@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,15 @@ def layer_volume(layer: Image, axes: str | None = None) -> Volume:
     return Volume(data, axes, tuple(scale), tuple(units), tuple(translate), name=layer.name)
 
 
-def place(layer: Image, origin: Sequence[int] | None = None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Pixels:
+    """Pixels of a new layer on those of another: so many for one, and where the first lies in the other's pixels."""
+
+    factors: tuple[int, ...]
+    first: tuple[float, ...]
+
+
+def place(layer: Image, origin: Sequence[int] | None = None, pixels: Pixels | None = None) -> dict[str, Any]:
     """Return the options that put a new layer exactly onto a layer, or onto its part that starts at a pixel.
 
     Parameters
@@ -100,8 +109,14 @@ def place(layer: Image, origin: Sequence[int] | None = None) -> dict[str, Any]:
         Where to be.
     origin
         First pixel of the part, along the layer's dimensions.
+    pixels
+        Of the new layer, if they are smaller; ``origin`` is then one of those.
     """
     options = {name: getattr(layer, name) for name in _PLACE}
+    if pixels is not None:
+        options["scale"] = np.asarray(layer.scale) / pixels.factors
+        start = np.zeros(layer.ndim) if origin is None else np.asarray(origin, float)
+        origin = np.add(pixels.first, start / pixels.factors)
     if origin is not None:
         grid = Affine(scale=layer.scale, rotate=layer.rotate, shear=layer.shear, translate=layer.translate)
         options["translate"] = grid(np.asarray(origin, float))

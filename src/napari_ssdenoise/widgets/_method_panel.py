@@ -110,14 +110,7 @@ class MethodPanel(QWidget):
     def _advanced(self) -> QWidget:
         content = QWidget()
         self._advanced_form = form_layout(content)
-        self.device = QComboBox()
-        self.device.addItem("automatic", "auto")
-        for name in ("cpu", "cuda", "mps"):
-            self.device.addItem(name, name)
-        self.device.setToolTip("Where to compute; automatic takes the graphics card if there is one.")
-        self.seed = QSpinBox()
-        self.seed.setRange(0, 2**31 - 1)
-        self.seed.setToolTip("Equal seeds give equal results on equal machines.")
+        self.device, self.seed = device_box(), seed_box()
         self.augment = QCheckBox()
         self.augment.setToolTip("Average over flipped and turned copies: a little better, up to 8 times slower.")
         add_row(self._advanced_form, "Device", self.device)
@@ -171,6 +164,24 @@ class MethodPanel(QWidget):
         before.deleteLater()
         self.form = self._make_form()
         self.changed.emit()
+
+
+def device_box() -> QComboBox:
+    """Return a box with the devices to compute on."""
+    box = QComboBox()
+    box.addItem("automatic", "auto")
+    for name in ("cpu", "cuda", "mps"):
+        box.addItem(name, name)
+    box.setToolTip("Where to compute; automatic takes the graphics card if there is one.")
+    return box
+
+
+def seed_box() -> QSpinBox:
+    """Return a box for a random seed."""
+    box = QSpinBox()
+    box.setRange(0, 2**31 - 1)
+    box.setToolTip("Equal seeds give equal results on equal machines.")
+    return box
 
 
 def summary(key: str) -> str:

@@ -124,6 +124,16 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def problem(error: Exception) -> str:
+    """Say for people what is wrong."""
+    if not isinstance(error, (ValueError, OSError, MemoryError, ArithmeticError)):
+        return f"Unexpected error: {type(error).__name__}: {error}"
+    # An OSError without its number.
+    text = str(error.strerror if isinstance(error, OSError) and error.strerror else error) or type(error).__name__
+    is_name = any(sign in text.partition(" ")[0] for sign in "_='\"/")
+    return text if is_name else sentence(text)
+
+
 def describe_settings(key: str, values: dict[str, Any]) -> list[str]:
     """Name settings as the form does: ``Structured noise mask: 111``."""
     labels = {setting.name: setting.label for setting in settings(list_algorithms()[key])}

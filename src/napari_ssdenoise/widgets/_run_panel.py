@@ -115,13 +115,44 @@ def _smoothed(losses: np.ndarray) -> np.ndarray:
     return smooth
 
 
-class RunPanel(QWidget):
-    """Start, watch, stop, apply, keep."""
+class StatusPanel(QWidget):
+    """What a check says, a progress bar and a sentence about what goes on; subclasses lay them out."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.check = QLabel()
         self.check.setWordWrap(True)
+        self.bar = QProgressBar()
+        self.bar.setRange(0, 1000)
+        self.bar.setTextVisible(True)
+        self.bar.setVisible(False)
+        self.status = QLabel()
+        self.status.setWordWrap(True)
+        self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.say("")
+
+    def say(self, text: str, error: bool = False) -> None:
+        """Show a sentence."""
+        _show(self.status, text, error)
+
+    def say_check(self, text: str, error: bool = False) -> None:
+        """Show what the check of the input says."""
+        _show(self.check, text, error)
+
+    def set_progress(self, fraction: float | None, text: str = "") -> None:
+        """Show a share of the work; None hides the bar, and a negative one means that nobody knows."""
+        self.bar.setVisible(fraction is not None)
+        self.bar.setRange(0, 0 if fraction is not None and fraction < 0 else 1000)
+        if fraction is not None and fraction >= 0:
+            self.bar.setValue(round(1000 * fraction))
+        self.bar.setFormat(text)
+
+
+class RunPanel(StatusPanel):
+    """Start, watch, stop, apply, keep."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
         self.train = QPushButton("Train")
         self.train.setToolTip("Learn to denoise from the image itself. Stop at any time: what is learned is kept.")
         self.quick = QPushButton("Quick look")
@@ -129,12 +160,6 @@ class RunPanel(QWidget):
             f"See in {QUICK_SECONDS:g} seconds what denoising can do, with the simplest method and no settings. "
             "A training gives better results."
         )
-        self.bar = QProgressBar()
-        self.bar.setRange(0, 1000)
-        self.bar.setTextVisible(True)
-        self.status = QLabel()
-        self.status.setWordWrap(True)
-        self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.curve = LossCurve()
         self.preview = QComboBox()
         for key, label in PREVIEWS.items():
@@ -158,35 +183,22 @@ class RunPanel(QWidget):
         add_row(preview_row, "Live preview of", self.preview)
         layout.addLayout(preview_row)
         layout.addWidget(self.check)
-        layout.addLayout(_row(self.quick, self.train))
+        layout.addLayout(button_row(self.quick, self.train))
         for item in (self.bar, self.status, self.curve, self.quality, self.uncertainty):
             layout.addWidget(item)
-        layout.addLayout(_row(self.apply, self.apply_to_file))
-        layout.addLayout(_row(self.save, self.load))
-        self.bar.setVisible(False)
+        layout.addLayout(button_row(self.apply, self.apply_to_file))
+        layout.addLayout(button_row(self.save, self.load))
         self.uncertainty.setVisible(False)
-        self.say("")
 
     def set_colors(self, text: str, accent: str) -> None:
         """Take on the colours of the viewer's theme."""
         self.curve.text_color = text
-        self.train.setStyleSheet(f"QPushButton:enabled {{ background-color: {accent}; font-weight: bold; }}")
+        self.train.setStyleSheet(main_button(accent))
 
-    def say(self, text: str, error: bool = False) -> None:
-        """Show a sentence."""
-        _show(self.status, text, error)
 
-    def say_check(self, text: str, error: bool = False) -> None:
-        """Show what the check of the input says."""
-        _show(self.check, text, error)
-
-    def set_progress(self, fraction: float | None, text: str = "") -> None:
-        """Show a share of the work; None hides the bar, and a negative one means that nobody knows."""
-        self.bar.setVisible(fraction is not None)
-        self.bar.setRange(0, 0 if fraction is not None and fraction < 0 else 1000)
-        if fraction is not None and fraction >= 0:
-            self.bar.setValue(round(1000 * fraction))
-        self.bar.setFormat(text)
+def main_button(accent: str) -> str:
+    """Return the style of the button that people come for, in the colour of the viewer's theme."""
+    return f"QPushButton:enabled {{ background-color: {accent}; font-weight: bold; }}"
 
 
 def describe_seconds(seconds: float) -> str:
@@ -205,7 +217,7 @@ def _show(label: QLabel, text: str, error: bool) -> None:
     label.setVisible(bool(text))
 
 
-def _row(*buttons: QPushButton) -> QHBoxLayout:
+def button_row(*buttons: QPushButton) -> QHBoxLayout:
     row = QHBoxLayout()
     for button in buttons:
         row.addWidget(button, 1)

@@ -10,7 +10,7 @@ from napari.viewer import Viewer
 from numpy.typing import NDArray
 
 from napari_ssdenoise.axes import Region
-from napari_ssdenoise.widgets._layers import PREVIEW_KEY, clip_region, layer_array, look, place
+from napari_ssdenoise.widgets._layers import PREVIEW_KEY, Pixels, clip_region, layer_array, look, place
 
 
 def visible_region(viewer: Viewer, layer: Image, half: bool = False, pixels: int = 512 * 512) -> Region | None:
@@ -74,11 +74,20 @@ def _set_limits(layer: Image, limits: tuple[float, float]) -> None:
 
 
 class AddedLayer:
-    """A layer of ours: exactly on its source, and looking like it. People may delete it at any time."""
+    """A layer of ours: exactly on its source, and looking like it. People may delete it at any time.
 
-    def __init__(self, viewer: Viewer, source: Image) -> None:
+    Parameters
+    ----------
+    viewer, source
+        Where it is shown, and on what.
+    pixels
+        If they are smaller than the source's.
+    """
+
+    def __init__(self, viewer: Viewer, source: Image, pixels: Pixels | None = None) -> None:
         self.viewer = viewer
         self.source = source
+        self.pixels = pixels
         self.layer: Image | None = None
         self._limits: tuple[float, float] | None = None
         self._stale = False
@@ -91,7 +100,12 @@ class AddedLayer:
     def add(self, data: Any, name: str, limits: tuple[float, float], *, select: bool, **options: Any) -> None:
         """Put it into the viewer, on top: earlier results must not hide it."""
         layers, active = self.viewer.layers, self.viewer.layers.selection.active
-        everything = {**place(self.source), **look(self.source), "blending": self.source.blending, **options}
+        everything = {
+            **place(self.source, pixels=self.pixels),
+            **look(self.source),
+            "blending": self.source.blending,
+            **options,
+        }
         if not self.source.rgb:
             everything["contrast_limits"] = limits
         self.layer = Image(data, name=name, **everything)
@@ -138,7 +152,7 @@ class PreviewLayer(AddedLayer):
         if self.source not in self.viewer.layers:
             return
         origin = [s.start for s in region[: self.source.ndim]]
-        translate = place(self.source, origin)["translate"]
+        translate = place(self.source, origin, self.pixels)["translate"]
         if self.layer is None:
             # Additive blending would add the preview to the noise below it.
             options = {"blending": "translucent_no_depth", "metadata": {PREVIEW_KEY: True}, "translate": translate}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -100,6 +101,23 @@ def interrupt_between_layers(network: Any, stop: Event) -> None:
         # Layers only: blocks are also called while the network is written down, which must not be cut short.
         if next(module.children(), None) is None:
             module.register_forward_pre_hook(check)
+
+
+def interrupting(stop: Event) -> AbstractContextManager[Any]:
+    """Return a context in which torch, in this thread, raises `Stopped` instead of computing once the event is set.
+
+    What takes no tensor goes on: it may be the end of a ``no_grad``, which must not stay behind in the thread.
+    """
+    from torch import Tensor
+    from torch.overrides import TorchFunctionMode
+
+    class Interrupting(TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if stop.is_set() and any(isinstance(arg, Tensor) for arg in args):
+                raise Stopped
+            return function(*args, **(kwargs or {}))
+
+    return Interrupting()
 
 
 def interruptible(model: TrainedModel, stop: Event) -> TrainedModel:

@@ -9,20 +9,19 @@ from typing import TYPE_CHECKING, Any
 from napari.utils.notifications import show_error
 from napari.utils.theme import get_theme
 from napari.viewer import Viewer
-from qtpy.QtCore import QEvent
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QWidget
 
-from napari_ssdenoise._threads import share_processor, use_large_pages
 from napari_ssdenoise.volume import require_intensities
 from napari_ssdenoise.widgets._apply_control import UNCERTAINTY, ApplyControl
 from napari_ssdenoise.widgets._checks import Assessing, Diagnosing
 from napari_ssdenoise.widgets._control import TaskControl, TrainingControl
 from napari_ssdenoise.widgets._dialogs import ask_model_to_load, ask_model_to_save, ask_output
-from napari_ssdenoise.widgets._form import FormArea
+from napari_ssdenoise.widgets._docked import DockedWidget
 from napari_ssdenoise.widgets._input_panel import InputPanel
 from napari_ssdenoise.widgets._job import Job, Reason, Work
 from napari_ssdenoise.widgets._method_panel import MethodPanel
 from napari_ssdenoise.widgets._quality_control import QualityControl
+from napari_ssdenoise.widgets._reports import problem
 from napari_ssdenoise.widgets._run_panel import QUICK_SECONDS, RunPanel
 from napari_ssdenoise.widgets._work import Diagnosed, Method, Task, Training
 
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 QUICK_METHOD = "zs-n2n"
 
 
-class DenoiseWidget(QWidget):
+class DenoiseWidget(DockedWidget):
     """Denoise an image layer with a network that learns from that layer itself.
 
     Parameters
@@ -43,8 +42,6 @@ class DenoiseWidget(QWidget):
 
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        use_large_pages()
-        share_processor()  # with the viewer's own event loop
         self.viewer = napari_viewer
         self.model: TrainedModel | None = None
         self.input = InputPanel(napari_viewer)
@@ -54,8 +51,7 @@ class DenoiseWidget(QWidget):
         self.applying = ApplyControl(napari_viewer, self.run, self)
         self.tasks = TaskControl(napari_viewer, self.run, self)
         self.quality = QualityControl(self.run.quality, self)
-        self._closed = False
-        self._arrange()
+        self.arrange((self.input, self.method), self.run)
         self._paint()
         self.input.changed.connect(self.update_check)
         self.method.changed.connect(self.update_check)
@@ -65,7 +61,7 @@ class DenoiseWidget(QWidget):
         self.training.ended.connect(self._end_training)
         self.applying.ended.connect(self._end)
         self.tasks.ended.connect(self._end)
-        self.quality.ended.connect(self._leave)
+        self.quality.ended.connect(self.leave)
         self.run.quick.clicked.connect(self.quick_look)
         self.run.train.clicked.connect(self._train_or_stop)
         self.run.apply.clicked.connect(self.apply)
@@ -77,22 +73,6 @@ class DenoiseWidget(QWidget):
     def _paint(self) -> None:
         theme = get_theme(self.viewer.theme)
         self.run.set_colors(theme.text.as_hex(), theme.current.as_hex())
-
-    def _arrange(self) -> None:
-        content = QWidget()
-        column = QVBoxLayout(content)
-        column.setContentsMargins(0, 0, 6, 0)
-        column.setSpacing(8)
-        column.addWidget(self.input)
-        column.addWidget(self.method)
-        column.addStretch(1)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(2, 2, 2, 2)
-        layout.setSpacing(8)
-        layout.addWidget(FormArea(content))
-        layout.addWidget(self.run)
-        layout.addStretch(1)
-        self.setMinimumWidth(340)
 
     @property
     def busy(self) -> bool:
@@ -113,8 +93,8 @@ class DenoiseWidget(QWidget):
             self.method.method()
             if self.method.wants_target and self.input.target_box.layer is self.input.layer:
                 raise ValueError("Choose a second noisy image of the same scene, or other pairs.")
-        except ValueError as problem:
-            text, error = _sentence(problem), True
+        except ValueError as refusal:
+            text, error = problem(refusal), True
         self.run.say_check("" if self.busy else text, error)
         self._enable(readable=readable, ready=not error)
 
@@ -215,28 +195,22 @@ class DenoiseWidget(QWidget):
 
     def show_problem(self, error: Exception) -> None:
         """Tell people what is wrong, here and as a notification; napari goes on."""
-        known = isinstance(error, (ValueError, OSError, MemoryError, ArithmeticError))
-        text = _sentence(error) if known else f"Unexpected error: {type(error).__name__}: {error}"
+        text = problem(error)
         self.run.say(text, error=True)
         show_error(text)
 
-    def shut_down(self) -> None:
-        """Stop everything and let go of the viewer; for when the widget is closed."""
-        if self._closed:
-            return
-        self._closed = True
+    @property
+    def working(self) -> bool:
+        """Whether something still runs in another thread."""
+        return self.busy or self.quality.job is not None
+
+    def let_go(self) -> None:
+        """Stop everything, and listen to the viewer no longer."""
         self.quality.forget()
         if self._job is not None:
             self._job.cancel()
-        self._leave()
         self.input.disconnect_viewer()
         self.training.forget_preview()
-
-    def event(self, event: QEvent | None) -> bool:
-        """Notice that the dock is closed: napari then takes the widget out of it."""
-        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.shut_down()
-        return bool(super().event(event))
 
     def _train_or_stop(self) -> None:
         if self.busy:
@@ -307,13 +281,7 @@ class DenoiseWidget(QWidget):
             self.show_problem(error)
         self.quality.resume()
         self.update_check()
-        self._leave()
-
-    def _leave(self) -> None:
-        """Go, if the dock is closed and nothing runs any longer."""
-        if self._closed and not self.busy and self.quality.job is None:
-            # Nobody else destroys a widget that was taken out of its dock, and no other thread may.
-            self.deleteLater()
+        self.leave()
 
     def _ask_file(self) -> None:
         name = self.input.layer.name if self.input.layer is not None else "image"
@@ -330,10 +298,3 @@ class DenoiseWidget(QWidget):
         path = ask_model_to_load(self)
         if path is not None:
             self.load_model(path)
-
-
-def _sentence(error: Exception) -> str:
-    """Return an error's message as a sentence; an OSError without its number."""
-    text = str(error.strerror if isinstance(error, OSError) and error.strerror else error) or type(error).__name__
-    is_name = any(sign in text.partition(" ")[0] for sign in "_='\"/")
-    return text if is_name else text[0].upper() + text[1:]
