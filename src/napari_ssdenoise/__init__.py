@@ -14,6 +14,7 @@ _HOME = {
     "Diagnosis": "diagnosis",
     "Interpolation": "algorithms.interpolation",
     "MetaSuperResolution": "algorithms.mzsr",
+    "Neighbor2Neighbor": "algorithms.neighbor2neighbor",
     "Noise2Noise": "algorithms.noise2noise",
     "Noise2Void": "algorithms.noise2void",
     "Scheduler": "engine.distributed",

@@ -3,6 +3,7 @@ from napari_ssdenoise.algorithms import list_algorithms as list_algorithms
 from napari_ssdenoise.algorithms.blindspot import BlindSpot as BlindSpot
 from napari_ssdenoise.algorithms.interpolation import Interpolation as Interpolation
 from napari_ssdenoise.algorithms.mzsr import MetaSuperResolution as MetaSuperResolution
+from napari_ssdenoise.algorithms.neighbor2neighbor import Neighbor2Neighbor as Neighbor2Neighbor
 from napari_ssdenoise.algorithms.noise2noise import Noise2Noise as Noise2Noise
 from napari_ssdenoise.algorithms.noise2void import Noise2Void as Noise2Void
 from napari_ssdenoise.algorithms.zs_n2n import ZeroShotNoise2Noise as ZeroShotNoise2Noise

@@ -25,7 +25,7 @@ from napari_ssdenoise.superres import Upscaler, upscale
 from napari_ssdenoise.volume import Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from numpy.typing import ArrayLike, NDArray
 

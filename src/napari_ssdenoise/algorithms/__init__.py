@@ -15,6 +15,7 @@ from napari_ssdenoise.algorithms._base import Algorithm, Conditions, Setting, se
 from napari_ssdenoise.algorithms.blindspot import BlindSpot
 from napari_ssdenoise.algorithms.interpolation import Interpolation
 from napari_ssdenoise.algorithms.mzsr import MetaSuperResolution
+from napari_ssdenoise.algorithms.neighbor2neighbor import Neighbor2Neighbor
 from napari_ssdenoise.algorithms.noise2noise import Noise2Noise
 from napari_ssdenoise.algorithms.noise2void import Noise2Void
 from napari_ssdenoise.algorithms.zs_n2n import ZeroShotNoise2Noise
@@ -26,6 +27,7 @@ __all__ = [
     "Conditions",
     "Interpolation",
     "MetaSuperResolution",
+    "Neighbor2Neighbor",
     "Noise2Noise",
     "Noise2Void",
     "Setting",
@@ -40,7 +42,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 BUILT_IN: tuple[type[Algorithm], ...] = (
-    *(Noise2Void, Noise2Noise, BlindSpot, ZeroShotNoise2Noise),
+    *(Noise2Void, Noise2Noise, BlindSpot, Neighbor2Neighbor, ZeroShotNoise2Noise),
     *(MetaSuperResolution, ZeroShotSuperResolution, Interpolation),
 )
 

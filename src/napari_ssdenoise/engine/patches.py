@@ -46,11 +46,14 @@ class Batch:
         The same tensor as ``noisy`` where there is no second view.
     learnt : (B, *spatial), optional
         0 where a pixel is spared: nothing may be learnt from it, so that it can tell later how well the network does.
+    progress
+        Share of the training that is done, for losses that change on the way.
     """
 
     noisy: Tensor
     target: Tensor
     learnt: Tensor | None = None
+    progress: float = 1.0
 
 
 @dataclass(frozen=True)

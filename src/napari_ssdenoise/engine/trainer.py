@@ -347,7 +347,7 @@ class Trainer(Iterator[TrainStep]):
             noisy, target = self._to_device(batch.noisy[part]), self._to_device(batch.target[part])
             learnt = None if batch.learnt is None else batch.learnt[part].to(self.device)
             with autocast(self.device, self.dtype):
-                loss = self.algorithm.loss(self.network, Batch(noisy, target, learnt), rng)
+                loss = self.algorithm.loss(self.network, Batch(noisy, target, learnt, self.fraction), rng)
             share = loss * (len(noisy) / size)
             share.backward()  # type: ignore[no-untyped-call]
             total += share.detach()
