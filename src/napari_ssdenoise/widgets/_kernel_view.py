@@ -59,7 +59,7 @@ def widths(kernel: NDArray[Any]) -> list[float]:
     found = []
     for place in np.indices(kernel.shape):
         middle = (share * place).sum()
-        found.append(float(np.sqrt((share * (place - middle) ** 2).sum())))
+        found.append(float(np.sqrt(max(0.0, (share * (place - middle) ** 2).sum()))))
     return found
 
 
@@ -87,5 +87,5 @@ def blur_picture(kernel: NDArray[Any]) -> NDArray[np.uint8]:
 def _pixmap(grey: NDArray[np.uint8]) -> QPixmap:
     rows, columns = grey.shape
     image = QImage(grey.tobytes(), columns, rows, columns, QImage.Format.Format_Grayscale8).copy()
-    size = max(1, PICTURE_SIDE // rows)
-    return QPixmap.fromImage(image).scaled(columns * size, rows * size)
+    size = max(1, PICTURE_SIDE // rows) * rows if rows <= PICTURE_SIDE else PICTURE_SIDE
+    return QPixmap.fromImage(image).scaledToHeight(size)
