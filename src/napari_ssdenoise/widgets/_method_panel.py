@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_ssdenoise.algorithms import get_algorithm, list_algorithms, settings
+from napari_ssdenoise.algorithms import algorithms_for, get_algorithm, list_algorithms, settings
 from napari_ssdenoise.algorithms._base import AUTO
 from napari_ssdenoise.widgets._form import FloatBox, SettingsForm, add_row, folded, form_layout
 from napari_ssdenoise.widgets._reports import DiagnosisPanel, WrappedText
@@ -79,7 +79,7 @@ class MethodPanel(QWidget):
         outer.setContentsMargins(0, 0, 0, 0)
         self.algorithm_box = QComboBox()
         self.algorithm_box.addItem("Auto", AUTO)
-        for key, algorithm in list_algorithms().items():
+        for key, algorithm in algorithms_for("denoise").items():
             self.algorithm_box.addItem(algorithm.title, key)
             row = self.algorithm_box.count() - 1
             self.algorithm_box.setItemData(row, f"{summary(key)}\n{algorithm.reference}", Qt.ItemDataRole.ToolTipRole)
