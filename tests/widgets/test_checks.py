@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from napari_ssdenoise import diagnosis
+from napari_ssdenoise.algorithms import algorithms_for
 from napari_ssdenoise.quality import assess as really_assess
 from napari_ssdenoise.widgets import denoise
 from napari_ssdenoise.widgets._apply_control import uncertainty_path
@@ -125,7 +126,8 @@ def test_a_diagnosis_belongs_to_its_layer(viewer, open_widget, finish, diagnose)
 def test_auto_is_first_and_trains_what_the_diagnosis_recommends(viewer, open_widget, finish, diagnose):
     viewer.add_image(noisy(40, 40))
     widget = open_widget()
-    assert widget.method.algorithm_box.itemData(0) == "auto"
+    box = widget.method.algorithm_box
+    assert [box.itemData(row) for row in range(box.count())] == ["auto", *algorithms_for("denoise")]
     widget.method.algorithm_box.setCurrentIndex(0)
     assert "noise first" in widget.method.hint.text()
     assert widget.method.form.values() == {}
