@@ -454,7 +454,7 @@ def test_stopping_an_adaptation_while_the_loop_stays_alive(viewer, open_widget, 
 def test_stopping_while_it_enlarges(viewer, open_widget, finish, qtbot, monkeypatch):
     viewer.add_image(waves(200, 40, 40), name="film", axis_labels=("t", "y", "x"))
     widget = open_widget("zssr", 1)
-    monkeypatch.setattr(_upscaling, "MEMORY", "64 MB")
+    monkeypatch.setattr(_upscaling, "LEAST_MEMORY", 64 << 20)
     work = slow_down(monkeypatch)
     click(widget, "run")
     qtbot.waitUntil(lambda: "Enlarging on" in widget.run.status.text(), timeout=PATIENCE)
@@ -559,6 +559,27 @@ def test_what_the_image_tells_is_said_at_once_or_before_any_work(viewer, open_wi
     finish(widget)
     assert "NaN" in notified[-1]
     assert len(viewer.layers) == 3
+
+
+def test_what_a_method_cannot_do_is_told(viewer, open_widget, finish, notified):
+    viewer.add_image(waves(10, 32, 32), axis_labels=("z", "y", "x"))
+    widget = open_widget("mzsr", factor=2, factor_z=2)
+    click(widget, "run")
+    finish(widget)
+    assert "Enlarge in two runs" in notified[-1]
+
+
+def test_tiles_are_small_unless_halos_would_fill_them(monkeypatch):
+    from napari_ssdenoise.superres import Upscaler
+    from napari_ssdenoise.volume import Volume
+
+    flat, deep = Volume(waves(600, 600), "YX"), Volume(waves(40, 300, 300), "ZYX")
+    for volume, values, least in ((flat, {}, True), (deep, {"factor_z": 2}, False)):
+        model = Upscaler(volume, "zssr", adapt=0, **values).model
+        memory = _upscaling.tile_memory(model, model.algorithm.prepared(volume), "cpu")
+        assert (memory == _upscaling.LEAST_MEMORY) == least
+    monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 3 * memory}))
+    assert _upscaling.tile_memory(model, model.algorithm.prepared(deep), "cpu") <= 1.5 * memory
 
 
 def test_too_large_a_result_is_refused(viewer, open_widget, notified, monkeypatch):

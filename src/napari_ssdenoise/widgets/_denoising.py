@@ -60,7 +60,7 @@ class ArrayDenoising:
     device: str = "auto"
     augment: bool = False
     view: Region | None = None
-    memory: str = APPLY_MEMORY
+    memory: str | int = APPLY_MEMORY
     text: str = "Denoising…"
 
     def reports(self, stop: Event) -> Generator[Any, None, None]:

@@ -126,9 +126,9 @@ class UpscaleControl(Control):
         self.run(self.upscaling.reports)
 
     def take(self, report: Any) -> None:
-        super().take(report)
         if self.job is None or self.job.cancelled:
             return
+        super().take(report)
         if isinstance(report, Looked):
             self.looked.emit(report)
         elif isinstance(report, Adapted):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from napari_ssdenoise.algorithms import get_algorithm
 from napari_ssdenoise.axes import Region
 from napari_ssdenoise.volume import Volume
-from napari_ssdenoise.widgets._denoising import APPLY_MEMORY, ArrayDenoising, Filling
+from napari_ssdenoise.widgets._denoising import ArrayDenoising, Filling
 from napari_ssdenoise.widgets._layers import contrast_limits
 from napari_ssdenoise.widgets._reports import sentence
 from napari_ssdenoise.widgets._work import (
@@ -33,8 +34,10 @@ if TYPE_CHECKING:
     from napari_ssdenoise.model import TrainedModel
     from napari_ssdenoise.superres import Upscaler
 
-# A layer of the network is computed whole before a stop is noticed: half a second, for tiles of half a million pixels.
-MEMORY = "256 MB"
+# A layer of the network is computed whole before a stop is noticed, so tiles are small (half a million pixels), unless
+# most of the work would then be done in their halos.
+LEAST_MEMORY = 256 << 20
+MOST_WORK = 6.0  # pixels computed per pixel of the result
 PREVIEW_PIXELS = 768 * 768  # of the result
 PREVIEW_VOXELS = 1 << 20  # of the result in 3D, neighbouring planes included
 PREVIEW_CONTEXT = 12  # of those, on either side
@@ -170,9 +173,8 @@ class Upscaling:
         dtype = self.volume.dtype.newbyteorder("=") if "S" in self.volume.axes else np.dtype(np.float32)
         out = np.zeros(new.shape, dtype)
         yield Filling("mean", out)
-        halves = model.geometry.spatial == "ZYX" and model.algorithm.factor > 1  # its halos fill small tiles
-        memory = APPLY_MEMORY if halves else MEMORY
         device, text = self.upscale.device, "Enlarging…"
+        memory = tile_memory(model, new, device)
         work = ArrayDenoising(model, new, {"mean": out}, device, view=self.view, memory=memory, text=text)
         yield from work.reports(stop)
 
@@ -187,11 +189,28 @@ class Upscaling:
         yield Preview(image, region, contrast_limits(image))
 
 
+def tile_memory(model: TrainedModel, new: Volume, device: str) -> int:
+    """Return the least memory with which the halos of tiles are affordable; at most about half of what is free."""
+    import psutil
+
+    from napari_ssdenoise.engine.plan import plan_volume
+
+    predictor, layout = model.predictor(device=device), model.geometry.layout(new)
+    memory, most = LEAST_MEMORY, psutil.virtual_memory().available // 2
+    while 2 * memory <= most:
+        # Where not even one tile fits, nothing is known of the work.
+        with suppress(MemoryError):
+            if plan_volume(predictor, new, layout, memory=memory).work <= MOST_WORK:
+                break
+        memory *= 2
+    return memory
+
+
 def preview_pixels(algorithm: Any) -> int:
     """Return how many pixels of an image a preview may enlarge for it to come within seconds."""
     made = prod(algorithm.along.values())
     if algorithm.factor_z == 1:
-        return PREVIEW_PIXELS // prod((algorithm.factor, algorithm.factor))
+        return PREVIEW_PIXELS // made
     planes = 1 + 2 * PREVIEW_CONTEXT / algorithm.factor_z
     return int(PREVIEW_VOXELS / (made * planes))
 
