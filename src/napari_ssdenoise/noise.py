@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 CONDITIONS = 4  # numbers a channel: three that say how its noise is, and the network's doubt
 SMALLEST_VARIANCE = 1e-6  # of normalised intensities
-DOUBT = 1e-6  # variance of the clean values that is added to what a network says, before it is calibrated
+DOUBT = 1e-6  # variance, in parts of the noise's, that is added to what a network says, before it is calibrated
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,12 @@ class NoiseModel(ABC):
 
     def prior(self, raw: Tensor, conditions: Tensor) -> Prior:
         """Read the distribution of the clean values off a network's output, (B, C + C (C + 1) / 2, *spatial)."""
-        free = Prior.from_network(raw, conditions.shape[1] // CONDITIONS)
-        doubt = conditions.chunk(CONDITIONS, 1)[3]
-        return Prior(free.mean, free.covariance + torch.diag_embed(doubt.movedim(1, -1)))
+        return self._doubted(Prior.from_network(raw, conditions.shape[1] // CONDITIONS), conditions)
+
+    def _doubted(self, prior: Prior, conditions: Tensor) -> Prior:
+        """Widen a prior: where there is more noise, a network learns more of it by heart."""
+        added = conditions.chunk(CONDITIONS, 1)[3] * self.deviation(prior.mean.detach(), conditions).square()
+        return Prior(prior.mean, prior.covariance + torch.diag_embed(added.movedim(1, -1)))
 
     @abstractmethod
     def log_likelihood(self, noisy: Tensor, prior: Prior, conditions: Tensor) -> Tensor:
@@ -223,9 +226,10 @@ class Rician(_Linear):
 
     def prior(self, raw: Tensor, conditions: Tensor) -> Prior:
         """Keep amplitudes positive, with a gradient everywhere."""
-        free = super().prior(raw, conditions)
+        free = Prior.from_network(raw, conditions.shape[1] // CONDITIONS)
         zero, sigma, *_ = conditions.chunk(CONDITIONS, 1)
-        return Prior(zero + F.softplus((free.mean - zero) / sigma, beta=5) * sigma, free.covariance)
+        positive = zero + F.softplus((free.mean - zero) / sigma, beta=5) * sigma
+        return self._doubted(Prior(positive, free.covariance), conditions)
 
     def moments(self, mean: Tensor, conditions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         zero, sigma, *_ = conditions.chunk(CONDITIONS, 1)

@@ -172,11 +172,10 @@ class BlindSpot(Algorithm):
         raw, target = (torch.cat(part, -1) for part in zip(*(_spared(network, b) for b in batches), strict=True))
         model, raw, conditions = self._split(raw, channels)
         told, doubt = conditions[:, :-channels], torch.ones_like(conditions[:, -channels:])
-        level = float(model.deviation(raw[:, :channels], conditions).square().mean())
         best, found = float("inf"), (1.0, DOUBT)
         for scale in torch.linspace(-0.4, 1.2, 17).exp().tolist():
             wider = torch.cat([raw[:, :channels], scale * raw[:, channels:]], 1)
-            for added in (DOUBT, *(level * torch.linspace(-7, 0, 29).exp()).tolist()):
+            for added in (DOUBT, *torch.linspace(-7, 0, 29).exp().tolist()):
                 now = torch.cat([told, added * doubt], 1)
                 loss = -float(model.log_likelihood(target, model.prior(wider, now), now).mean())
                 if loss < best:
