@@ -70,7 +70,8 @@ def blur_picture(kernel: NDArray[Any]) -> NDArray[np.uint8]:
     -------
     ndarray (rows, columns)
     """
-    views = [kernel] if kernel.ndim == 2 else [view for view in (kernel.sum(0), kernel.sum(1)) if view.size > 1]
+    views = [kernel] if kernel.ndim == 2 else [kernel.sum(0), kernel.sum(1)]
+    views = [view for view in views if view.size > 1]
     if not views:
         return np.full((1, 1), 255, np.uint8)
     rows = max(len(view) for view in views)
