@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_ssdenoise.algorithms import get_algorithm
+from napari_ssdenoise.algorithms._super_resolution import METHODS
 from napari_ssdenoise.engine.trainer import Trainer, TrainStep
 from napari_ssdenoise.enlarged import enlarged
 from napari_ssdenoise.volume import Volume, open_volume, require_intensities
@@ -18,13 +19,6 @@ if TYPE_CHECKING:
     from napari_ssdenoise.engine.device import Precision
     from napari_ssdenoise.model import TrainedModel
 
-# Method -> algorithm, settings, and how many updates it takes.
-METHODS: dict[str, tuple[str, dict[str, Any], int]] = {
-    "mzsr": ("mzsr", {}, 10),
-    "zssr": ("zssr", {}, 1000),
-    "ibp": ("interpolation", {"back_projections": 10}, 0),
-    "bicubic": ("interpolation", {"back_projections": 0}, 0),
-}
 NOISY = 0.03  # standard deviation of the noise, in parts of the image's, from which it spoils the result
 PATIENCE = 3  # evaluations without progress after which updates stop helping
 
@@ -146,7 +140,7 @@ def choose_method(method: str | Algorithm, **settings: Any) -> tuple[Any, int]:
         algorithm = get_algorithm(method, **settings)
         if algorithm.purpose != "upscale":
             raise ValueError(f"{algorithm.title} does not make pixels smaller; choose one of {', '.join(METHODS)}.")
-        learnt = {own: updates for own, _, updates in METHODS.values()}
+        learnt = {known.key: known.updates for known in METHODS.values()}
         return algorithm, learnt.get(algorithm.key, 1000)
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; choose one of {', '.join(METHODS)}.")

@@ -18,9 +18,10 @@ from napari.layers import Image
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication, QFileDialog, QPushButton
 
+from napari_ssdenoise.ops.kernels import widths
 from napari_ssdenoise.widgets import _upscaling, _work
 from napari_ssdenoise.widgets._job import Stopped
-from napari_ssdenoise.widgets._kernel_view import KernelView, blur_picture, widths
+from napari_ssdenoise.widgets._kernel_view import KernelView, blur_picture
 from napari_ssdenoise.widgets._layers import PREVIEW_KEY, Pixels, place
 from napari_ssdenoise.widgets._upscale_panel import BEST_UPDATES, METHODS
 from napari_ssdenoise.widgets.superres import SuperResolveWidget

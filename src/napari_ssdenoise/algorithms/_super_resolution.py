@@ -7,7 +7,7 @@ learns to make the father of the son. Applied to the father, it makes an image w
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from napari_ssdenoise.algorithms._base import Algorithm, Network
 
@@ -22,6 +22,22 @@ if TYPE_CHECKING:
     from napari_ssdenoise.volume import Volume
 
 PLANE_PIXELS = 1 << 15  # of the planes of a stack that one update looks at
+
+
+class Method(NamedTuple):
+    """A way to enlarge, as people choose it: an algorithm's key, settings of its own, and its usual updates."""
+
+    key: str
+    values: dict[str, Any]
+    updates: int
+
+
+METHODS = {
+    "mzsr": Method("mzsr", {}, 10),
+    "zssr": Method("zssr", {}, 1000),
+    "ibp": Method("interpolation", {"back_projections": 10}, 0),
+    "bicubic": Method("interpolation", {"back_projections": 0}, 0),
+}
 
 
 @dataclass(frozen=True, kw_only=True)

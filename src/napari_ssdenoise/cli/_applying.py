@@ -50,3 +50,12 @@ def apply(
         if output.suffix == ".png":
             left = f"before {output} was written, which is done at once. The same command starts it again."
         raise Stopped(left) from error
+
+
+def try_writing(path: Path, like: Volume, dtype: Any, *, overwrite: bool) -> None:
+    """Begin a file and discard it, to learn before long work whether it can be written; not one of a stopped run."""
+    from napari_ssdenoise.io import create_writer
+    from napari_ssdenoise.io._writer import partial_path
+
+    if not partial_path(path).exists():
+        create_writer(path, like, dtype=dtype, overwrite=overwrite).discard()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from napari_ssdenoise.cli._applying import apply
+from napari_ssdenoise.cli._applying import apply, try_writing
 from napari_ssdenoise.cli._batch import Batch, connected
 from napari_ssdenoise.cli._choosing import AUTO, require_outputs
 from napari_ssdenoise.cli._outputs import FORMATS, Finished, Job, is_folder, known_suffix, plan_jobs, with_std
@@ -278,11 +278,7 @@ def try_output(trainer: Trainer, volume: Volume, job: Job, request: Request) -> 
     """Find out before the training whether its result could be written: format, dtype, space, permission."""
     from napari_ssdenoise.engine.outputs import UNCERTAINTY, Output
     from napari_ssdenoise.engine.stream import choose_dtype
-    from napari_ssdenoise.io import create_writer
-    from napari_ssdenoise.io._writer import partial_path
 
     dtype = choose_dtype(trainer.model, volume, request.applying["dtype"])
     for name, path in zip(("mean", UNCERTAINTY), job.outputs, strict=False):
-        if not partial_path(path).exists():  # of a stopped run, which could be written
-            kind = Output.of(name, path, dtype).dtype
-            create_writer(path, volume, dtype=kind, overwrite=request.overwrite).discard()
+        try_writing(path, volume, Output.of(name, path, dtype).dtype, overwrite=request.overwrite)

@@ -8,21 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from napari_ssdenoise.cli._applying import apply
+from napari_ssdenoise.algorithms._super_resolution import METHODS
+from napari_ssdenoise.cli._applying import apply, try_writing
 from napari_ssdenoise.cli._outputs import known_suffix, plan_jobs
 from napari_ssdenoise.cli._program import common, seconds_since_start
 from napari_ssdenoise.cli._report import Reporter, duration
 from napari_ssdenoise.cli._scores import open_reference, scores, show_scores
 from napari_ssdenoise.cli._settings import UpscaleSettingsCommand, given_values
 from napari_ssdenoise.cli._training import computing_options, describe_volume, open_all, run_training
-from napari_ssdenoise.cli.denoise import check_memory, named
+from napari_ssdenoise.cli.denoise import DTYPES, check_memory, named
 
 if TYPE_CHECKING:
     from napari_ssdenoise.superres import Upscaler
     from napari_ssdenoise.volume import Volume
-
-METHODS = ("mzsr", "zssr", "ibp", "bicubic")
-DTYPES = ("auto", "uint8", "uint16", "uint32", "int16", "int32", "float16", "float32", "float64")
 
 
 @click.command(cls=UpscaleSettingsCommand, name="upscale")
@@ -30,7 +28,7 @@ DTYPES = ("auto", "uint8", "uint16", "uint32", "int16", "int32", "float16", "flo
 @click.option("-o", "--output", "target", required=True, type=click.Path(), help="A file (.ome.zarr, .tif, .npy, …).")
 @click.option(
     "--method",
-    type=click.Choice(METHODS),
+    type=click.Choice(list(METHODS)),
     default="mzsr",
     help="mzsr adapts weights that come with the program, zssr learns from the image alone; ibp and bicubic, nothing.",
 )
@@ -61,7 +59,7 @@ def command(context: click.Context, /, source: Path, target: str, *, as_json: bo
 
     reporter = Reporter(as_json=as_json)
     adapt, until_best = _updates(flags["adapt"])
-    values = given_values(context.command, _key(flags["method"]), flags)
+    values = given_values(context.command, METHODS[flags["method"]].key, flags)
     output = plan_jobs([source], named(target), mark=".upscaled")[0].output
     options = {"memory": check_memory(flags["memory"]), **{name: flags[name] for name in ("dtype", "overwrite")}}
     (volume,) = open_all([source], flags["axes"])
@@ -99,10 +97,6 @@ def command(context: click.Context, /, source: Path, target: str, *, as_json: bo
     reporter.result({**result, "seconds": seconds_since_start()})
 
 
-def _key(method: str) -> str:
-    return method if method in ("mzsr", "zssr") else "interpolation"
-
-
 def _updates(adapt: str | None) -> tuple[int | None, bool]:
     if adapt == "best":
         return 200, True
@@ -117,7 +111,9 @@ def _updates(adapt: str | None) -> tuple[int | None, bool]:
 
 def _adapt(upscaler: Upscaler, output: Path, reporter: Reporter) -> dict[str, Any]:
     """Say what the blur is, and take the updates."""
-    sigma = _widths(upscaler.kernel)
+    from napari_ssdenoise.ops.kernels import widths
+
+    sigma = [round(width, 3) for width in widths(upscaler.kernel)]
     reporter.say(f"blur: {' x '.join(f'{s:.2f}' for s in sigma)} new pixels (standard deviation along each axis)")
     result: dict[str, Any] = {"kernel_sigma": sigma, "steps": 0, "train_seconds": 0.0}
     if upscaler.adapt:
@@ -125,19 +121,6 @@ def _adapt(upscaler: Upscaler, output: Path, reporter: Reporter) -> dict[str, An
 
         result |= run_training(upscaler, checkpoint_path(output), reporter)
     return result
-
-
-def _widths(kernel: Any) -> list[float]:
-    """Return a kernel's standard deviations along each axis."""
-    import numpy as np
-
-    found = []
-    for d in range(kernel.ndim):
-        profile = kernel.sum(tuple(other for other in range(kernel.ndim) if other != d))
-        place = np.arange(len(profile)) - (len(profile) - 1) / 2
-        middle = (profile * place).sum()
-        found.append(round(float(np.sqrt((profile * (place - middle) ** 2).sum())), 3))
-    return found
 
 
 def _save_kernel(upscaler: Upscaler, path: Path) -> None:
@@ -203,11 +186,8 @@ def _reference(upscaler: Upscaler, flags: Mapping[str, Any]) -> Volume | None:
 def _try_output(upscaler: Upscaler, output: Path, flags: Mapping[str, Any]) -> None:
     """Find out before the updates whether their result could be written: format, dtype, space, permission."""
     from napari_ssdenoise.engine.stream import choose_dtype
-    from napari_ssdenoise.io import create_writer
-    from napari_ssdenoise.io._writer import partial_path
     from napari_ssdenoise.superres import at_new_pixels
 
     dtype = choose_dtype(upscaler.model, upscaler.volume, flags["dtype"])
-    if not partial_path(output).exists():  # of a stopped run, which could be written
-        like = at_new_pixels(upscaler.volume, upscaler.algorithm)
-        create_writer(output, like, dtype=dtype, overwrite=flags["overwrite"]).discard()
+    like = at_new_pixels(upscaler.volume, upscaler.algorithm)
+    try_writing(output, like, dtype, overwrite=flags["overwrite"])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil, cos, sin
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -100,6 +100,16 @@ def centred(psf: ArrayLike, factors: Sequence[int], grid: Grid = "registered") -
             if abs(away) > 1e-6:
                 wide = _moved(wide, d, away)
     return np.asarray(wide / wide.sum())
+
+
+def widths(kernel: NDArray[Any]) -> list[float]:
+    """Return a kernel's standard deviation along each axis; 0 where negative weights leave none."""
+    share = kernel / kernel.sum()
+    found = []
+    for place in np.indices(kernel.shape):
+        middle = (share * place).sum()
+        found.append(float(np.sqrt(max(0.0, (share * (place - middle) ** 2).sum()))))
+    return found
 
 
 def _centre(kernel: NDArray[np.float64], axis: int) -> float:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from qtpy.QtGui import QImage, QPixmap
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QWidget
 
+from napari_ssdenoise.ops.kernels import widths
 from napari_ssdenoise.widgets._reports import WrappedText
 
 PICTURE_SIDE = 64  # pixels of the screen
@@ -51,16 +52,6 @@ class KernelView(QWidget):
         self.picture.clear()
         self.text.setText("")
         self.setVisible(False)
-
-
-def widths(kernel: NDArray[Any]) -> list[float]:
-    """Return a kernel's standard deviation along each axis."""
-    share = kernel / kernel.sum()
-    found = []
-    for place in np.indices(kernel.shape):
-        middle = (share * place).sum()
-        found.append(float(np.sqrt(max(0.0, (share * (place - middle) ** 2).sum()))))
-    return found
 
 
 def blur_picture(kernel: NDArray[Any]) -> NDArray[np.uint8]:

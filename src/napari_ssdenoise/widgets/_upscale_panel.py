@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_ssdenoise.algorithms import _super_resolution as methods
 from napari_ssdenoise.algorithms import list_algorithms
 from napari_ssdenoise.widgets._dialogs import ask_blur
 from napari_ssdenoise.widgets._form import SettingsForm, add_row, folded, form_layout
@@ -46,16 +47,14 @@ class Choice:
     hint: str = ""
 
 
-# As in `napari_ssdenoise.superres.METHODS`, which cannot be looked at without importing torch.
+_BICUBIC = methods.METHODS["bicubic"]
 METHODS = {
-    "mzsr": Choice("MZSR", "mzsr", {}, 10),
-    "zssr": Choice("ZSSR", "zssr", {}, 1000),
-    "ibp": Choice("Back-projection (IBP)", "interpolation", {"back_projections": 10}, 0, _NOTHING_LEARNT),
+    "mzsr": Choice("MZSR", *methods.METHODS["mzsr"]),
+    "zssr": Choice("ZSSR", *methods.METHODS["zssr"]),
+    "ibp": Choice("Back-projection (IBP)", *methods.METHODS["ibp"], _NOTHING_LEARNT),
     "bicubic": Choice(
         "Bicubic interpolation",
-        "interpolation",
-        {"back_projections": 0, "kernel": "bicubic"},
-        0,
+        *_BICUBIC._replace(values={**_BICUBIC.values, "kernel": "bicubic"}),
         (*_NOTHING_LEARNT, "back_projections", "kernel"),
         "Enlarge by cubic convolution: smooth, fast, and not sharper than before.",
     ),
