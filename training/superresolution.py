@@ -208,10 +208,10 @@ class Training:
         self._save()
 
     def _timed(self, stage: Any, seconds: float) -> Iterator[float]:
-        """Take steps until the time is used up; a running mean of their losses."""
+        """Take steps until the processor time is used up; a running mean of their losses."""
         mean = 0.0
         while self.used < seconds:
-            began = time.perf_counter()
+            began = time.process_time()
             loss = stage(self.used / seconds)
             self.step += 1
             mean = loss if self.step == 1 else mean + (loss - mean) * max(0.01, 1 / self.step)
@@ -219,7 +219,7 @@ class Training:
             with torch.no_grad():
                 for name, value in self.network.state_dict().items():
                     self.averaged[name].lerp_(value, weight)
-            self.used += time.perf_counter() - began
+            self.used += time.process_time() - began
             yield mean
 
     def _rng(self) -> np.random.Generator:
@@ -304,8 +304,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--factors", type=lambda t: tuple(int(n) for n in t.split(",")), default=(2, 2), help="y,x")
     parser.add_argument("--out", type=Path, required=True, help="weights to write")
     parser.add_argument("--start", type=Path, help="weights to begin with")
-    parser.add_argument("--supervised", type=float, default=60, help="minutes of the first stage")
-    parser.add_argument("--meta", type=float, default=60, help="minutes of the second stage")
+    parser.add_argument("--supervised", type=float, default=60, help="processor minutes of the first stage")
+    parser.add_argument("--meta", type=float, default=60, help="processor minutes of the second stage")
     parser.add_argument("--rate", type=float, default=4e-4, help="Adam's, in the first stage")
     parser.add_argument("--order", type=int, choices=(1, 2), default=1, help="of the meta-gradient")
     parser.add_argument("--inner", type=int, default=5, help="updates within a task")
