@@ -98,6 +98,17 @@ def test_blocks_are_whole_output_chunks(make_model: Any) -> None:
                     assert part.stop % chunk == 0 or part.stop == n
 
 
+def test_single_planes_get_chunks_as_large_as_those_of_stacks(make_model: Any) -> None:
+    volume = shaped("ZYX", 20, 2048, 3000)
+    sizes = []
+    for axes in ("ZYX", "YX"):
+        model = make_model(axes)
+        predictor = model.predictor(device="cpu", precision="float32")
+        _, chunks = plan_output(predictor, volume, model.geometry.layout(volume), 2, memory="4 GB")
+        sizes.append(chunks)
+    assert sizes == [(16, 256, 256), (1, 1024, 1024)]
+
+
 def test_less_memory_gives_smaller_tiles_until_it_is_refused_with_both_numbers(make_model: Any) -> None:
     model, volume = make_model("ZYX"), shaped("ZYX", 64, 2000, 2000)
     plans = [plan_of(model, volume, memory) for memory in ("1 GB", "200 MB", "50 MB", "25 MB")]

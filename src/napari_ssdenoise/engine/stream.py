@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from math import gcd
+from math import gcd, isqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +30,7 @@ PENDING_WRITES = 2
 MIN_STD_FOR_INTEGERS = 16.0
 WORTH_SMALLER = 0.85  # a plan with smaller chunks must be this much faster
 OUTPUT_CHUNK = {"Y": 256, "X": 256, "Z": 16, "T": 1, "C": 1}
+SMALLEST_SHARE = 8  # Y and X are divided by this at most, where memory is small
 
 
 def stream(
@@ -123,8 +124,7 @@ def plan_output(
     """
     refused: MemoryError | None = None
     best: tuple[Plan, tuple[int, ...]] | None = None
-    for shrink in (1, 2, 4, 8):
-        wanted = {axis: size // shrink if axis in "YX" else size for axis, size in OUTPUT_CHUNK.items()}
+    for wanted in _chunks(layout):
         wanted.pop(layout.channel, None)  # a tile holds all channels of a joint network
         wanted |= dict.fromkeys(layout.batch, 1)  # images are independent: no two may share a chunk
         chunks = tuple(min(n, wanted.get(axis, n)) for axis, n in volume.sizes.items())
@@ -142,6 +142,18 @@ def plan_output(
     if best is None:
         raise refused or MemoryError()
     return best
+
+
+def _chunks(layout: Layout) -> Iterator[dict[str, int]]:
+    """List sizes of chunks to try, by axis, the usual ones first.
+
+    Planes that are computed one by one get chunks as large as those of stacks: every chunk has its fixed cost.
+    """
+    wider = 1 if "Z" in layout.spatial else isqrt(OUTPUT_CHUNK["Z"])
+    shrink = 1
+    while shrink <= wider * SMALLEST_SHARE:
+        yield {axis: size * wider // shrink if axis in "YX" else size for axis, size in OUTPUT_CHUNK.items()}
+        shrink *= 2
 
 
 def choose_dtype(model: TrainedModel, volume: Volume, dtype: str = "auto") -> np.dtype[Any]:
