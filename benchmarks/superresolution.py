@@ -8,18 +8,22 @@ right place, and ``ibp`` adds ten back-projections: what must be beaten.
 reduced by 2 on the registered grid; ``thick``: a T1-weighted head, blurred and reduced along Z by 4.
 
 ``--data`` is the folder with ``sr``, ``microscopy`` and ``mri``. Each measurement is a line of JSON in ``--results``,
-and is not repeated. The last lines printed are tables.
+and is not repeated, unless it is one of ``mzsr`` with other initial weights, whose digest it names. What is printed in
+the end is a table, with the figures published beside ours.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from importlib.resources import files
+from itertools import groupby
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -32,6 +36,7 @@ share_processor()
 
 import torch  # noqa: E402
 from PIL import Image  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
 
 import napari_ssdenoise as ssd  # noqa: E402
 from napari_ssdenoise.ops.degrade import Degradation  # noqa: E402
@@ -45,7 +50,7 @@ BLURS: dict[str, tuple[Any, bool]] = {
     "g_b 1.3": ([1.3, 1.3], True),
 }
 # Bicubic, ZSSR, MZSR(1), MZSR(10), as published.
-PAPER = {
+PAPER: dict[tuple[str, int], dict[str, tuple[float | None, ...]]] = {
     ("set5", 2): {
         "g_d 0.2": (30.24, 34.29, 33.14, 33.74),
         "g_d 2.0": (28.73, 34.90, 35.20, 36.05),
@@ -53,19 +58,39 @@ PAPER = {
         "g_b 1.3": (30.54, 35.24, 35.18, 36.64),
     },
     ("set5", 4): {"g_d 2.0": (24.74, 27.39, 30.20, 30.50)},
+    ("bsd100", 2): {
+        "g_d 0.2": (None, 29.35, None, 29.03),
+        "g_d 2.0": (None, 30.57, None, 31.09),
+        "g_ani": (None, 29.72, None, 29.54),
+        "g_b 1.3": (None, 30.74, None, 31.25),
+    },
 }
-METHODS: dict[str, tuple[str, dict[str, Any]]] = {
-    "cubic": ("bicubic", {}),
-    "ibp": ("ibp", {}),
-    "mzsr 0": ("mzsr", {"adapt": 0, "back_projections": 0}),
-    "mzsr 1 sgd": ("mzsr", {"adapt": 1, "descent": "sgd", "learning_rate": 2e-3, "back_projections": 0}),
-    "mzsr 10 sgd": ("mzsr", {"adapt": 10, "descent": "sgd", "learning_rate": 2e-3, "back_projections": 0}),
-    "mzsr 10": ("mzsr", {"adapt": 10}),
-    "mzsr 20": ("mzsr", {"adapt": 20}),
-    "mzsr 100": ("mzsr", {"adapt": 100}),
-    "mzsr 200": ("mzsr", {"adapt": 200}),
-    "zssr 1000": ("zssr", {"adapt": 1000}),
-    "zssr 3000": ("zssr", {"adapt": 3000}),
+
+
+@dataclass(frozen=True)
+class Way:
+    """A method, how many updates it takes, and its settings."""
+
+    method: str
+    updates: int = 0
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+# As published: plain gradient descent, and no back-projection. The loss is in units of the image's deviation, so this
+# rate is one of about 0.01 for grey values from 0 to 1.
+SGD = {"descent": "sgd", "learning_rate": 2e-3, "back_projections": 0}
+WAYS = {
+    "cubic": Way("bicubic"),
+    "ibp": Way("ibp"),
+    "zssr 1000": Way("zssr", 1000),
+    "zssr 3000": Way("zssr", 3000),
+    "mzsr 0": Way("mzsr", 0, SGD),
+    "mzsr 1 sgd": Way("mzsr", 1, SGD),
+    "mzsr 10 sgd": Way("mzsr", 10, SGD),
+    "mzsr 10": Way("mzsr", 10),
+    "mzsr 20": Way("mzsr", 20),
+    "mzsr 100": Way("mzsr", 100),
+    "mzsr 200": Way("mzsr", 200),
 }
 
 
@@ -157,23 +182,63 @@ def score_range(found: np.ndarray, truth: np.ndarray) -> float:
     return ssd.psnr(found[inner], truth[inner], float(truth.max() - truth.min()))
 
 
-def measure(case: Case, method: str) -> dict[str, Any]:
-    """Enlarge one image."""
+def run(name: str) -> str:
+    """Return what ways have in common that can be scored one after the other in one run.
+
+    ZSSR's learning rate falls towards its last update, so each number of them is a run of its own.
+    """
+    way = WAYS[name]
+    return f"{way.method} {way.updates if way.method == 'zssr' else ''} {way.settings}"
+
+
+def measure(case: Case, names: Iterable[str], weights: Path) -> Iterator[tuple[str, dict[str, float]]]:
+    """Enlarge one image in ways that share a run, and score each after its updates."""
     volume, truth, made, score = case.load()
-    kind, options = METHODS[method]
+    ways = {name: WAYS[name] for name in sorted(names, key=lambda name: WAYS[name].updates)}
+    last = list(ways.values())[-1]
+    started = time.perf_counter()
+    upscaler = begin(volume, made, last, load_file(weights))
+    spent = time.perf_counter() - started
+    for name, way in ways.items():
+        started = time.perf_counter()
+        for _ in range(way.updates - upscaler.step):
+            next(upscaler)
+        spent += time.perf_counter() - started
+        started = time.perf_counter()
+        found = upscaler.model.predict(upscaler.volume)
+        seconds = spent + time.perf_counter() - started
+        line = {"psnr": score(found, truth), "ssim": ssd.ssim(found, truth, float(np.ptp(truth))), "seconds": seconds}
+        if name == "cubic" and truth.ndim == 2:
+            plain = Degradation.bicubic((case.factor,) * 2).up(torch.tensor(volume.data)[None, None])[0, 0].numpy()
+            line["plain"] = score(plain, truth)
+        yield name, line
+
+
+def begin(volume: ssd.Volume, made: Degradation, way: Way, weights: dict[str, torch.Tensor]) -> ssd.Upscaler:
+    """Give a method an image and its blur, and to mzsr the weights that its updates begin with."""
+    *depth, _, factor = made.factors
     with tempfile.TemporaryDirectory() as folder:
         kernel = Path(folder, "kernel.npy")
         np.save(kernel, made.kernel)
-        factors = {"factor": 1, "factor_z": case.factor} if truth.ndim == 3 else {"factor": case.factor}
-        started = time.perf_counter()
-        made_sharp = ssd.upscale(volume, kind, kernel=str(kernel), grid=made.grid, **factors, **options)
-        seconds = time.perf_counter() - started
-    found = np.asarray(made_sharp)
-    line = {"psnr": score(found, truth), "ssim": ssd.ssim(found, truth, float(np.ptp(truth))), "seconds": seconds}
-    if method == "cubic" and truth.ndim == 2:
-        plain = Degradation.bicubic((case.factor,) * 2).up(torch.tensor(volume.data)[None, None])[0, 0].numpy()
-        line["plain"] = score(plain, truth)
-    return line
+        settings = {"kernel": str(kernel), "grid": made.grid, "factor": factor, "factor_z": depth[0] if depth else 1}
+        upscaler = ssd.Upscaler(volume, way.method, adapt=way.updates, **settings, **way.settings)
+    if way.method == "mzsr":
+        state = upscaler.checkpoint()
+        for part in ("network", "averaged"):
+            state[part] |= {f"body.{name}": value for name, value in weights.items()}
+        upscaler.resume(state)
+    return upscaler
+
+
+def shipped(case: Case) -> Path:
+    """Return the file with the initial weights that come with the program for a case."""
+    kind = "z" if case.group.startswith("thick") else f"x{case.factor}"
+    return Path(str(files("napari_ssdenoise").joinpath("weights", f"super-resolution-{kind}.safetensors")))
+
+
+def digest(path: Path) -> str:
+    """Return what tells files with weights apart."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:8]
 
 
 def cases(options: argparse.Namespace) -> Iterator[Case]:
@@ -187,28 +252,40 @@ def cases(options: argparse.Namespace) -> Iterator[Case]:
             yield from {"microscopy": microscopy, "thick": thick}[name](options.data)
 
 
-def tables(lines: list[dict[str, Any]]) -> str:
+def key(line: dict[str, Any]) -> tuple[str, ...]:
+    """Return what a measurement is of."""
+    return tuple(line.get(part, "") for part in ("name", "group", "method", "weights"))
+
+
+def table(lines: list[dict[str, Any]]) -> str:
     """Return the means of each group, in Markdown."""
-    groups = list(dict.fromkeys(line["group"] for line in lines))
-    methods = [m for m in METHODS if any(line["method"] == m for line in lines)]
-    paper_says = "paper: bicubic, ZSSR, MZSR(1), (10)"
-    out = [f"| PSNR, dB (seconds an image) | bicubic | {' | '.join(methods)} | {paper_says} |"]
-    out.append("| --- |" + " --- |" * (len(methods) + 2))
-    for group in groups:
+    ways = [name for name in WAYS if any(line["method"] == name for line in lines)]
+    head = ["PSNR, dB (seconds an image)", "bicubic", *ways, "paper: bicubic, ZSSR, MZSR(1), (10)"]
+    rows = [head, ["---"] * len(head)]
+    for group in dict.fromkeys(line["group"] for line in lines):
         own = [line for line in lines if line["group"] == group]
+        images = len({line["name"] for line in own})
         plain = [line["plain"] for line in own if "plain" in line]
         row = [group, f"{mean(plain):.2f}" if plain else "-"]
-        for method in methods:
-            found = [(line["psnr"], line["seconds"]) for line in own if line["method"] == method]
-            few = f", n={len(found)}" if len(found) < len({line["name"] for line in own}) else ""
-            score, seconds = (mean(values) for values in zip(*found, strict=True)) if found else (0.0, 0.0)
-            row.append(f"{score:.2f} ({seconds:.1f}{few})" if found else "-")
-        name, _, blur = group.partition(" x")
-        factor, _, blur = blur.partition(" ")
-        paper = PAPER.get((name, int(factor) if factor.isdigit() else 0), {}).get(blur)
-        row.append(", ".join(f"{p:.2f}" for p in paper) if paper else "-")
-        out.append("| " + " | ".join(row) + " |")
-    return "\n".join(out)
+        row += [cell([line for line in own if line["method"] == name], images) for name in ways]
+        rows.append([*row, published(group)])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def cell(lines: list[dict[str, Any]], images: int) -> str:
+    """Return the mean of some lines, and of how many images if not of all."""
+    if not lines:
+        return "-"
+    few = f", n={len(lines)}" if len(lines) < images else ""
+    return f"{mean(line['psnr'] for line in lines):.2f} ({mean(line['seconds'] for line in lines):.1f}{few})"
+
+
+def published(group: str) -> str:
+    """Return the paper's figures for a group, if there are any."""
+    name, _, rest = group.partition(" x")
+    factor, _, blur = rest.partition(" ")
+    found = PAPER.get((name, int(factor)), {}).get(blur) if factor.isdigit() else None
+    return ", ".join("-" if p is None else f"{p:.2f}" for p in found) if found else "-"
 
 
 def main() -> None:
@@ -216,29 +293,36 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", default=["set5"], help="set5, bsd100, microscopy, thick")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--factors", type=int, nargs="+", default=[2])
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS, metavar="METHOD")
+    parser.add_argument("--methods", nargs="+", default=list(WAYS), choices=WAYS, metavar="METHOD")
     parser.add_argument("--only", default="", help="groups whose name contains this")
-    parser.add_argument("--most", type=int, default=0, help="images of each group; 0: all")
+    parser.add_argument("--limit", type=int, default=0, help="images of each group; 0: all")
+    parser.add_argument("--weights", type=Path, help="for mzsr to begin with; by default those of the program")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "superresolution.jsonl")
     options = parser.parse_args()
     if not (options.data / "sr").is_dir():
         sys.exit(f"skipped: {options.data} has no folder sr; see --help.")
-    lines = [json.loads(line) for line in options.results.read_text().splitlines()] if options.results.exists() else []
+    before = [json.loads(line) for line in options.results.read_text().splitlines()] if options.results.exists() else []
+    known = {key(line): line for line in before}
+    lines: list[dict[str, Any]] = []
     counts: dict[str, int] = {}
     for case in cases(options):
         counts[case.group] = counts.get(case.group, 0) + 1
-        if options.only not in case.group or 0 < options.most < counts[case.group]:
+        if options.only not in case.group or 0 < options.limit < counts[case.group]:
             continue
-        for method in options.methods:
-            key = {"name": case.name, "group": case.group, "method": method}
-            if any(all(line[k] == v for k, v in key.items()) for line in lines):
-                continue
-            line = {**key, **{k: round(v, 4) for k, v in measure(case, method).items()}}
-            lines.append(line)
-            with options.results.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            print(line, file=sys.stderr, flush=True)
-    print(tables(lines))
+        weights = options.weights or shipped(case)
+        wanted = {name: {"name": case.name, "group": case.group, "method": name} for name in options.methods}
+        for name, facts in wanted.items():
+            if WAYS[name].method == "mzsr":
+                facts["weights"] = digest(weights)
+        lines += [known[key(facts)] for facts in wanted.values() if key(facts) in known]
+        missing = sorted((name for name, facts in wanted.items() if key(facts) not in known), key=run)
+        for _, names in groupby(missing, run):
+            for name, found in measure(case, names, weights):
+                lines.append(wanted[name] | {k: round(v, 4) for k, v in found.items()})
+                with options.results.open("a") as file:
+                    file.write(json.dumps(lines[-1]) + "\n")
+                print(lines[-1], file=sys.stderr, flush=True)
+    print(table(lines))
 
 
 if __name__ == "__main__":
