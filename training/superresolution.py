@@ -95,19 +95,20 @@ class Corpus:
     """The images, and the kinds of blur that are drawn."""
 
     images: list[NDArray[np.float32]]
-    factors: tuple[int, int]
+    choices: list[tuple[int, int]]
 
     def degradation(self, rng: np.random.Generator) -> Degradation:
         """Draw how images are made coarse: blur and sampling on either grid, the box of a camera's pixel, bicubic."""
-        covariance = random_covariance(rng, self.factors)
+        factors = self.choices[rng.integers(len(self.choices)) if len(self.choices) > 1 else 0]
+        covariance = random_covariance(rng, factors)
         kind = rng.random()
         if kind < 0.15:
-            return Degradation.bicubic(self.factors, covariance if rng.random() < 0.7 else None)
+            return Degradation.bicubic(factors, covariance if rng.random() < 0.7 else None)
         if kind < 0.3:
-            boxes = [np.ones(f) / f for f in self.factors]
+            boxes = [np.ones(f) / f for f in factors]
             blur = np.outer(*boxes).astype(np.float32)
-            return Degradation(blur, self.factors)
-        return Degradation.gaussian(covariance, self.factors, "topleft" if rng.random() < 0.4 else "registered")
+            return Degradation(blur, factors)
+        return Degradation.gaussian(covariance, factors, "topleft" if rng.random() < 0.4 else "registered")
 
     def sharp(self, rng: np.random.Generator, count: int) -> torch.Tensor:
         """Draw patches (count, 1, y, x), turned and with a contrast of their own."""
@@ -263,12 +264,11 @@ class Training:
 
     def evaluate(self) -> dict[str, float]:
         """Return the mean PSNR on parts that every blur is new to, before and after 20 updates (Adam 1e-4)."""
-        covariances = {"sharp": 0.3, "soft": 1.0 * max(self.arguments.factors)}
+        factors = self.arguments.factors[0]
+        covariances = {"sharp": 0.3, "soft": 1.0 * max(factors)}
         out: dict[str, float] = {}
         for name, variance in covariances.items():
-            degradation = Degradation.gaussian(
-                [variance if f > 1 else 0.0 for f in self.arguments.factors], self.arguments.factors
-            )
+            degradation = Degradation.gaussian([variance if f > 1 else 0.0 for f in factors], factors)
             found = []
             for image in self.held[:6]:
                 sharp = torch.from_numpy(np.ascontiguousarray(image))[None, None]
@@ -301,7 +301,13 @@ class Training:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, nargs="+", required=True, help="folders to learn from")
-    parser.add_argument("--factors", type=lambda t: tuple(int(n) for n in t.split(",")), default=(2, 2), help="y,x")
+    parser.add_argument(
+        "--factors",
+        type=lambda text: tuple(int(n) for n in text.split(",")),
+        nargs="+",
+        default=[(2, 2)],
+        help="y,x; with several of them, one network learns all, and is judged by the first",
+    )
     parser.add_argument("--out", type=Path, required=True, help="weights to write")
     parser.add_argument("--start", type=Path, help="weights to begin with")
     parser.add_argument("--supervised", type=float, default=60, help="processor minutes of the first stage")
