@@ -232,7 +232,7 @@ def begin(volume: ssd.Volume, made: Degradation, way: Way, weights: dict[str, to
 
 def shipped(case: Case) -> Path:
     """Return the file with the initial weights that come with the program for a case."""
-    kind = "z" if case.group.startswith("thick") else f"x{case.factor}"
+    kind = "z" if case.group.startswith("thick") else "x2" if case.factor < 4 else "x4"
     return Path(str(files("napari_ssdenoise").joinpath("weights", f"super-resolution-{kind}.safetensors")))
 
 
