@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 BLUR = "g_d 2.0"
 # The rate of plain descent is one of about 0.01 for grey values from 0 to 1, as in the paper after its first update.
-RATES = {"sgd": 2e-3, "adam": 1e-4}
+RATES = {"sgd": 2e-3, "adam": 4e-4}
 TITLES = {"sgd": "Plain gradient descent", "adam": "Adam, and two back-projections"}
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 CORNER, SIDE = (64, 176), 128  # of the part of the camera image that is shown

@@ -36,7 +36,7 @@ class MetaSuperResolution(SuperResolution):
         float,
         {"min": 1e-5, "max": 0.1, "step": 1e-4, "label": "Learning rate", "advanced": True},
         "Step size of the updates.",
-    ] = 1e-4
+    ] = 4e-4
     descent: Annotated[
         Literal["adam", "sgd"],
         {"label": "Updates", "advanced": True},
