@@ -157,7 +157,7 @@ def kept(results: Path, case: Case, start: Start, descent: str, updates: tuple[i
 
 
 def draw(panels: list[Panel], path: Path) -> None:
-    """Draw panels side by side; equal updates in equal places, though far apart."""
+    """Draw panels side by side."""
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, len(panels), figsize=(5 * len(panels), 3.8), squeeze=False, layout="constrained")
@@ -165,6 +165,7 @@ def draw(panels: list[Panel], path: Path) -> None:
         for color, (name, values) in zip(COLORS, panel.curves.items(), strict=False):
             place.plot(panel.updates, values, "o-", color=color, label=name, markersize=4)
         place.axhline(panel.level, color="0.5", linestyle="--", label="back-projection alone")
+        place.set_ylim(bottom=max(place.get_ylim()[0], panel.level - 7))  # random weights fall below what matters
         place.set_xscale("symlog", linthresh=5)
         ticks = [n for n in (0, 1, 2, 3, 5, 10, 20, 50, 100) if n in panel.updates]
         place.set_xticks(ticks, [str(n) for n in ticks])
