@@ -167,6 +167,7 @@ def draw(panels: list[Panel], path: Path) -> None:
         place.axhline(panel.level, color="0.5", linestyle="--", label="back-projection alone")
         place.set_ylim(bottom=max(place.get_ylim()[0], panel.level - 7))  # random weights fall below what matters
         place.set_xscale("symlog", linthresh=5)
+        place.set_xlim(left=-0.4)
         ticks = [n for n in (0, 1, 2, 3, 5, 10, 20, 50, 100) if n in panel.updates]
         place.set_xticks(ticks, [str(n) for n in ticks])
         place.minorticks_off()
