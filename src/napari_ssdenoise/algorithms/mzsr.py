@@ -35,7 +35,7 @@ class MetaSuperResolution(SuperResolution):
     learning_rate: Annotated[
         float,
         {"min": 1e-5, "max": 0.1, "step": 1e-4, "label": "Learning rate", "advanced": True},
-        "Step size of the updates.",
+        "Step size of the updates; less where more than four pixels are made of one.",
     ] = 4e-4
     descent: Annotated[
         Literal["adam", "sgd"],
@@ -65,6 +65,7 @@ class MetaSuperResolution(SuperResolution):
     def optimizer(self, parameters: Sequence[Tensor]) -> Any:
         import torch
 
-        if self.descent == "sgd":
-            return torch.optim.SGD(list(parameters), self.learning_rate)
-        return torch.optim.Adam(list(parameters), self.learning_rate)
+        # The smaller the coarse image, the less it tells, and the sooner large steps learn it by heart.
+        rate = self.learning_rate * min(1.0, 4 / (self.factor**2 * self.factor_z))
+        kind: Any = torch.optim.SGD if self.descent == "sgd" else torch.optim.Adam
+        return kind(list(parameters), rate)
