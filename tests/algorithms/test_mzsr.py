@@ -50,6 +50,12 @@ def test_an_update_is_a_full_step(descent: str, rate: float, clean_image: NDArra
         assert float(moved.max()) < 1.1 * rate
 
 
+def test_larger_factors_take_smaller_steps(clean_image: NDArray[np.float32]) -> None:
+    before, after = (body(clean_image, n, factor=4, learning_rate=4e-4) for n in (0, 1))
+    moved = torch.cat([(after[name] - before[name]).abs().flatten() for name in before])
+    assert float(moved.median()) == pytest.approx(1e-4, rel=0.1)
+
+
 @pytest.mark.parametrize(
     ("settings", "kind"),
     [

@@ -173,6 +173,11 @@ class Algorithm(ABC):
     def begin(self, network: Any, views: Sequence[View]) -> None:  # noqa: B027 - most begin with random weights
         """Give a new network, in place, what it starts the training with; random weights by default."""
 
+    @property
+    def rate(self) -> float:
+        """Step size at its height."""
+        return self.learning_rate
+
     def optimizer(self, parameters: Sequence[Tensor]) -> Any:
         """Make what moves the weights: AdamW by default."""
         import torch
@@ -181,7 +186,7 @@ class Algorithm(ABC):
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.weight_decay},
             {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0},  # biases, scales
         ]
-        return torch.optim.AdamW(groups, self.learning_rate, self.momenta, fused=True)
+        return torch.optim.AdamW(groups, self.rate, self.momenta, fused=True)
 
     def prepared(self, volume: Volume) -> Volume:
         """Return what a network is to be applied to, for a volume: itself, if the result has the same pixels."""

@@ -62,10 +62,13 @@ class MetaSuperResolution(SuperResolution):
         kind = "z" if self.factor_z > 1 else "x2" if self.factor < 4 else "x4"
         return f"super-resolution-{kind}.safetensors"
 
+    @property
+    def rate(self) -> float:
+        # The smaller the coarse image, the less it tells, and the sooner large steps learn it by heart.
+        return self.learning_rate * min(1.0, 4 / (self.factor**2 * self.factor_z))
+
     def optimizer(self, parameters: Sequence[Tensor]) -> Any:
         import torch
 
-        # The smaller the coarse image, the less it tells, and the sooner large steps learn it by heart.
-        rate = self.learning_rate * min(1.0, 4 / (self.factor**2 * self.factor_z))
         kind: Any = torch.optim.SGD if self.descent == "sgd" else torch.optim.Adam
-        return kind(list(parameters), rate)
+        return kind(list(parameters), self.rate)

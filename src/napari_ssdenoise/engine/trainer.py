@@ -300,7 +300,7 @@ class Trainer(Iterator[TrainStep]):
     def _learning_rate(self) -> float:
         algorithm = self.algorithm
         factor = annealing(self.fraction, self.step, algorithm.steady, algorithm.warm_up)
-        return algorithm.learning_rate * factor
+        return algorithm.rate * factor
 
     def _calibrate(self, network: Any) -> None:
         """Let the algorithm adjust a network to what was spared; on the way, a small part of that will do."""
