@@ -1,6 +1,6 @@
-"""Compare the rate of a streamed prediction with the bare network's on the same tiles, in turns, in one process.
+"""Compare the rate of a streamed 2D prediction with the bare network's on the same tiles, in turns, in one process.
 
-    python benchmarks/streaming.py --data FOLDER/big.zarr/vol --axes ZYX --planes 96
+    python benchmarks/streaming.py --data FOLDER/big.zarr/vol --planes 96
 
 A network is trained for a few steps on some planes (speed does not depend on its weights), streamed from zarr to
 OME-Zarr, and run over a tile of the plan's size that is in memory already. Halos count as work. The machine should do
@@ -69,17 +69,16 @@ def stream(model: ssd.TrainedModel, volume: Volume, plan: Plan, memory: str, fol
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="a zarr array")
-    parser.add_argument("--axes", default="ZYX", help="of the array (default: ZYX)")
-    parser.add_argument("--planes", type=int, default=96, help="of its first axis (default: 96)")
+    parser.add_argument("--data", type=Path, required=True, help="a zarr array of planes (ZYX)")
+    parser.add_argument("--planes", type=int, default=96, help="as many of them (default: 96)")
     parser.add_argument("--memory", default="4 GB")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=6, help="of bare passes in each round")
     arguments = parser.parse_args()
 
-    opened = ssd.open_volume(arguments.data, axes=arguments.axes)
+    opened = ssd.open_volume(arguments.data, axes="ZYX")
     volume = replace(opened, data=FirstPlanes(opened.data, arguments.planes))
-    part = ssd.Volume(np.asarray(opened.data[:4]), arguments.axes, name="part")
+    part = ssd.Volume(np.asarray(opened.data[:4]), "ZYX", name="part")
     model = ssd.train(part, "n2v", steps=2, spatial="YX")
     plan, predictor = model.plan(volume, memory=arguments.memory), model.predictor()
     print(plan.describe(), flush=True)

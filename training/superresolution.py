@@ -99,6 +99,7 @@ class Corpus:
 
     def degradation(self, rng: np.random.Generator) -> Degradation:
         """Draw how images are made coarse: blur and sampling on either grid, the box of a camera's pixel, bicubic."""
+        # A single choice draws nothing, so that the shipped weights can be made again.
         factors = self.choices[rng.integers(len(self.choices)) if len(self.choices) > 1 else 0]
         covariance = random_covariance(rng, factors)
         kind = rng.random()
