@@ -79,6 +79,7 @@ class Way:
 # As published: plain gradient descent, and no back-projection. The loss is in units of the image's deviation, so this
 # rate is one of about 0.01 for grey values from 0 to 1.
 SGD = {"descent": "sgd", "learning_rate": 2e-3, "back_projections": 0}
+POSES = {"ensemble": True}  # zssr takes all poses anyway, as published
 WAYS = {
     "cubic": Way("bicubic"),
     "ibp": Way("ibp"),
@@ -91,6 +92,9 @@ WAYS = {
     "mzsr 20": Way("mzsr", 20),
     "mzsr 100": Way("mzsr", 100),
     "mzsr 200": Way("mzsr", 200),
+    "mzsr 100 poses": Way("mzsr", 100, POSES),
+    "mzsr 200 poses": Way("mzsr", 200, POSES),
+    "zssr 1000 gradual": Way("zssr", 1000, {"gradual": True}),
 }
 
 

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 
 import napari_ssdenoise as ssd
 from napari_ssdenoise.algorithms import get_algorithm
-from napari_ssdenoise.superres import METHODS, Upscaler, at_new_pixels, noise_warning, upscale
+from napari_ssdenoise.superres import METHODS, Upscaler, at_new_pixels, blur_warning, noise_warning, upscale
 from napari_ssdenoise.volume import Volume
 
 if TYPE_CHECKING:
@@ -163,6 +164,58 @@ def test_until_best_takes_all_updates_while_they_help(monkeypatch: pytest.Monkey
     monkeypatch.setattr(upscaler._judge, "loss", lambda *_: float(next(falling)))
     assert len(list(upscaler)) == 6
     assert upscaler.model.record["steps"] == 6
+
+
+def test_a_stopped_search_for_the_best_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.random.default_rng(0).normal(100, 20, (160, 160)).astype(np.float32)
+
+    def searching(losses: list[float]) -> Upscaler:
+        upscaler = Upscaler(image, "zssr", adapt=60, until_best=True, **SMALL)
+        scripted = iter(losses)
+        monkeypatch.setattr(upscaler._judge, "is_due", lambda *_: True)
+        monkeypatch.setattr(upscaler._judge, "loss", lambda *_: next(scripted))
+        return upscaler
+
+    first = searching([3.0, 1.0, 2.0, 2.0])
+    for _ in range(4):
+        next(first)
+    second = searching([2.0])
+    second.resume(first.checkpoint())
+    assert len(list(second)) == 1
+    for name, value in first.model.network.state_dict().items():
+        assert torch.equal(second.model.network.state_dict()[name], value)
+
+
+@pytest.mark.parametrize("gradual", [False, True])
+def test_gradual_factors_learn_the_half_first(gradual: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari_ssdenoise.algorithms.zssr import ZeroShotSuperResolution
+
+    image = np.random.default_rng(0).normal(100, 20, (96, 96)).astype(np.float32)
+    seen: list[tuple[int, int]] = []
+    error = ZeroShotSuperResolution.error
+
+    def noting(self: Any, network: Any, fathers: Any, degradation: Any, rng: Any) -> Any:
+        seen.append((degradation.factors[0], fathers.shape[-1]))
+        return error(self, network, fathers, degradation, rng)
+
+    monkeypatch.setattr(ZeroShotSuperResolution, "error", noting)
+    upscaler = Upscaler(image, "zssr", adapt=24, factor=4, kernel="2", gradual=gradual, scales=False, patch=64)
+    list(upscaler)
+    factors = [factor for factor, _ in seen]
+    assert {side for _, side in seen} == {64}
+    assert set(factors[:12]) == ({2} if gradual else {4})
+    assert set(factors[12:]) == ({2, 4} if gradual else {4})
+    assert upscaler.model.predict(image).shape == (384, 384)
+
+
+def test_a_blur_at_the_limit_is_said(image: Volume) -> None:
+    smooth = np.random.default_rng(0).normal(100, 20, (160, 160)).astype(np.float32)
+    for _ in range(12):
+        for axis in (0, 1):
+            smooth = (np.roll(smooth, 1, axis) + 2 * smooth + np.roll(smooth, -1, axis)) / 4
+    assert "the most that is believed" in (blur_warning(Upscaler(smooth, "zssr", adapt=1)) or "")
+    assert blur_warning(Upscaler(smooth, "zssr", adapt=1, kernel="3.2")) is None
+    assert blur_warning(Upscaler(image, "zssr", adapt=1)) is None
 
 
 def test_an_algorithm_in_the_place_of_a_method(image: Volume) -> None:

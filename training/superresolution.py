@@ -13,13 +13,9 @@ Use only images whose licence allows to give away what was learnt from them.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,8 +25,8 @@ share_processor()
 
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
-from PIL import Image  # noqa: E402
-from safetensors.torch import load_file, save_file  # noqa: E402
+from corpus import procedural, read_images  # noqa: E402
+from run import Run  # noqa: E402
 
 from napari_ssdenoise.engine.device import choose_precision  # noqa: E402
 from napari_ssdenoise.engine.meta import Inner, Task, meta_gradient, step_weights  # noqa: E402
@@ -43,51 +39,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PATCH = 64  # of the sharp image
-NAMES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 CONTRAST = (0.4, 1.0)  # of the grey range that a patch is scaled to
-
-
-def read_images(folders: list[Path]) -> list[NDArray[np.float32]]:
-    """Read all images of the folders, grey, in [0, 1]; a stack counts plane by plane."""
-    images = []
-    for path in sorted(p for folder in folders for p in folder.rglob("*") if p.suffix.lower() in NAMES):
-        with Image.open(path) as opened:
-            for frame in range(getattr(opened, "n_frames", 1)):
-                opened.seek(frame)
-                deep = opened.mode.startswith(("I", "F"))
-                grey = np.asarray(opened if deep else opened.convert("RGB").convert("L"), np.float32)
-                low, high = np.percentile(grey, (0.1, 99.9))
-                if min(grey.shape) >= 2 * PATCH and high > low:
-                    images.append((grey - low) / (high - low) if deep else grey / 255)
-    return images
-
-
-def procedural(rng: np.random.Generator, side: int = 256) -> NDArray[np.float32]:
-    """Draw filaments, spots and round bodies, as fluorescence shows them."""
-    y, x = np.mgrid[:side, :side].astype(np.float32)
-    image = np.zeros((side, side), np.float32)
-    for _ in range(rng.integers(5, 30)):  # bodies with an edge as sharp as sampling allows
-        cy, cx, a, b, t = (*rng.uniform(0, side, 2), *rng.uniform(4, 30, 2), rng.uniform(0, np.pi))
-        u, v = (x - cx) * np.cos(t) + (y - cy) * np.sin(t), (y - cy) * np.cos(t) - (x - cx) * np.sin(t)
-        edge = (1 - np.hypot(u / a, v / b)) * min(a, b) / rng.uniform(0.5, 1.5)
-        image += rng.uniform(0.1, 0.6) / (1 + np.exp(-4 * np.clip(edge, -10, 10)))
-    for _ in range(rng.integers(5, 40)):  # filaments
-        n = int(rng.integers(40, 300))
-        turn = np.cumsum(rng.normal(0, 0.06, n)) + rng.uniform(0, 2 * np.pi)
-        py = np.cumsum(np.sin(turn)) + rng.uniform(0, side)
-        px = np.cumsum(np.cos(turn)) + rng.uniform(0, side)
-        width, light = rng.uniform(0.5, 1.3), rng.uniform(0.1, 0.8)
-        for cy, cx in zip(py, px, strict=True):
-            low_y, low_x = int(cy) - 4, int(cx) - 4
-            if 0 <= low_y < side - 9 and 0 <= low_x < side - 9:
-                part = np.s_[low_y : low_y + 9, low_x : low_x + 9]
-                spot = light * np.exp(-((y[part] - cy) ** 2 + (x[part] - cx) ** 2) / (2 * width**2))
-                np.maximum(image[part], spot, out=image[part])
-    for cy, cx in rng.uniform(5, side - 6, (rng.integers(0, 200), 2)):  # spots
-        part = np.s_[int(cy) - 4 : int(cy) + 5, int(cx) - 4 : int(cx) + 5]
-        width = rng.uniform(0.6, 1.2)
-        image[part] += rng.uniform(0.1, 1) * np.exp(-((y[part] - cy) ** 2 + (x[part] - cx) ** 2) / (2 * width**2))
-    return image / max(float(image.max()), 1e-3)
 
 
 @dataclass(frozen=True)
@@ -145,11 +97,10 @@ class Corpus:
         return Task(self.pair(rng, degradation, count), self.pair(rng, degradation, count))
 
 
-class Training:
-    """Both stages, with their state and log."""
+class Training(Run):
+    """Both stages."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
-        self.out: Path = arguments.out
         self.arguments = arguments
         images = read_images(arguments.images)
         rng = np.random.default_rng(arguments.seed)
@@ -157,84 +108,19 @@ class Training:
         self.held = [image[:256, :256] for image in images[:: max(1, len(images) // 6)]]
         self.corpus = Corpus(images, arguments.factors)
         torch.manual_seed(arguments.seed)
-        self.network = ResidualNet(2).to(memory_format=torch.channels_last)
-        if arguments.start:
-            self.network.load_state_dict(load_file(arguments.start))
-        self.averaged = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
-        self.optimizer = torch.optim.Adam(self.network.parameters(), 1e-4, fused=True)
-        self.stage, self.step, self.used = 0, 0, 0.0
+        super().__init__(ResidualNet(2), arguments.out, arguments.start, arguments.seed)
         self.dtype = choose_precision(torch.device("cpu"))
-        self.state = self.out.with_suffix(".state")
-        if self.state.exists():
-            self._resume()
-        self._log(event="start", images=len(images), stage=self.stage, step=self.step)
-
-    def _resume(self) -> None:
-        kept = load_file(self.state)
-        facts = json.loads(self.state.with_suffix(".json").read_text())
-        self.network.load_state_dict({k[8:]: v for k, v in kept.items() if k.startswith("network.")})
-        self.averaged = {k[9:]: v for k, v in kept.items() if k.startswith("averaged.")}
-        self.stage, self.step, self.used = facts["stage"], facts["step"], facts["used"]
-
-    def _save(self) -> None:
-        kept = {f"network.{k}": v.contiguous() for k, v in self.network.state_dict().items()}
-        kept |= {f"averaged.{k}": v.contiguous() for k, v in self.averaged.items()}
-        partial = self.state.with_suffix(".partial")
-        save_file(kept, partial)
-        partial.rename(self.state)
-        facts = {"stage": self.stage, "step": self.step, "used": self.used}
-        self.state.with_suffix(".json").write_text(json.dumps(facts))
-        weights = {k: v.contiguous() for k, v in self.averaged.items()}
-        save_file(weights, self.out.with_suffix(".partial"))
-        os.replace(self.out.with_suffix(".partial"), self.out)
-
-    def _log(self, **facts: Any) -> None:
-        line = json.dumps({**facts, "date": time.strftime("%FT%T")})
-        with self.out.with_suffix(".jsonl").open("a") as file:
-            file.write(line + "\n")
-        print(line, flush=True)
+        self.log(event="start", images=len(images), stage=self.stage, step=self.step)
 
     def run(self) -> None:
-        stages = ((self.supervised, self.arguments.supervised), (self.meta, self.arguments.meta))
-        for number, (stage, minutes) in enumerate(stages):
-            if number < self.stage:
-                continue
-            if number > self.stage:
-                self.stage, self.step, self.used = number, 0, 0.0
-            for loss in self._timed(stage, 60 * minutes):
-                if self.step % 200 == 0:
-                    self._log(stage=number, step=self.step, minutes=round(self.used / 60, 2), loss=round(loss, 5))
-                if self.step % 2000 == 0 or self.used >= 60 * minutes:
-                    self._save()
-                    self._log(stage=number, step=self.step, held=self.evaluate())
-        self._save()
-
-    def _timed(self, stage: Any, seconds: float) -> Iterator[float]:
-        """Take steps until the processor time is used up; a running mean of their losses."""
-        mean = 0.0
-        while self.used < seconds:
-            began = time.process_time()
-            loss = stage(self.used / seconds)
-            self.step += 1
-            mean = loss if self.step == 1 else mean + (loss - mean) * max(0.01, 1 / self.step)
-            weight = 1 - min(0.999, (1 + self.step) / (10 + self.step))
-            with torch.no_grad():
-                for name, value in self.network.state_dict().items():
-                    self.averaged[name].lerp_(value, weight)
-            self.used += time.process_time() - began
-            yield mean
-
-    def _rng(self) -> np.random.Generator:
-        return np.random.default_rng((self.arguments.seed, self.stage, self.step))
-
-    def _rate(self, peak: float, progress: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = peak * min(1, (self.step + 1) / 100) * (0.5 + 0.5 * np.cos(np.pi * min(progress, 1.0)))
+        self.train(0, self.supervised, self.arguments.supervised, self.evaluate)
+        self.train(1, self.meta, self.arguments.meta, self.evaluate)
+        self.save()
 
     def supervised(self, progress: float) -> float:
         """One step on patches with a blur each."""
-        self._rate(self.arguments.rate, progress)
-        enlarged, sharp = self.corpus.mixed(self._rng(), 16)
+        self.set_rate(self.arguments.rate, progress)
+        enlarged, sharp = self.corpus.mixed(self.rng(), 16)
         with torch.autocast("cpu", self.dtype, enabled=self.dtype is torch.bfloat16):
             loss = F.l1_loss(self.network(enlarged).float(), sharp)
         self.optimizer.zero_grad()
@@ -244,8 +130,8 @@ class Training:
 
     def meta(self, progress: float) -> float:
         """One step of meta-training on a few tasks."""
-        self._rate(1e-4, progress)
-        rng, arguments = self._rng(), self.arguments
+        self.set_rate(1e-4, progress)
+        rng, arguments = self.rng(), self.arguments
         inner = Inner(arguments.inner, 1e-2, second_order=arguments.order == 2)
         counts = step_weights(2 * progress, inner.steps)
         weights = dict(self.network.named_parameters())

@@ -105,6 +105,34 @@ def save_picture(path: Path, panels: Sequence[Panel], truth: NDArray[Any]) -> No
     partial.replace(path)
 
 
+def save_grid(
+    path: Path,
+    panels: Sequence[tuple[str, NDArray[Any]]],
+    truth: NDArray[Any],
+    detail: tuple[slice, slice],
+    columns: int = 5,
+) -> None:
+    """Draw the same detail of many planes (Y, X), each with a title, in rows; with the contrast of the truth's."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    low, high = np.percentile(truth[detail], (0.1, 99.8)).tolist()
+    height, width = truth[detail].shape
+    scale = max(1, 256 // max(height, width))
+    height, width, caption = scale * height, scale * width, 26
+    rows = -(-len(panels) // columns)
+    size = (GAP + min(columns, len(panels)) * (width + GAP), rows * (height + caption + GAP))
+    canvas = Image.new("RGB", size, BACKGROUND)
+    draw = ImageDraw.Draw(canvas)
+    for number, (title, plane) in enumerate(panels):
+        left = GAP + number % columns * (width + GAP)
+        top = number // columns * (height + caption + GAP)
+        draw.text((left, top + 4), title, fill=INK, font=ImageFont.load_default(15))
+        canvas.paste(_grey(plane[detail], low, high, scale), (left, top + caption))
+    partial = path.with_name(f".{path.name}.partial")
+    canvas.save(partial, format="PNG", optimize=True)
+    partial.replace(path)
+
+
 def most_varied(plane: NDArray[Any], size: int) -> tuple[slice, slice]:
     """Return the square of a grid of overlapping ones in which a plane varies most."""
     height, width = plane.shape

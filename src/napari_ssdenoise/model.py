@@ -388,6 +388,11 @@ class TrainedModel:
 
         return load_model(Path(path))
 
+    def reopened(self) -> Algorithm:
+        """Return the algorithm for other images: what these had decided of its settings is left open again."""
+        open_again = type(self.algorithm)()
+        return replace(self.algorithm, **{name: getattr(open_again, name) for name in self.record.get("chosen", ())})
+
     def told(self, volume: Volume, layout: Layout) -> TrainedModel:
         """Return the model with the conditions of this volume, if its algorithm tells images apart."""
         if not self.algorithm.per_image:

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_ssdenoise.algorithms import get_algorithm
+from napari_ssdenoise.algorithms._blur import MOST
 from napari_ssdenoise.algorithms._super_resolution import METHODS
 from napari_ssdenoise.engine.trainer import Trainer, TrainStep
 from napari_ssdenoise.enlarged import enlarged
+from napari_ssdenoise.ops.kernels import widths
 from napari_ssdenoise.volume import Volume, open_volume, require_intensities
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from napari_ssdenoise.algorithms import Algorithm
@@ -94,6 +98,21 @@ class Upscaler(Trainer):
             if better:
                 self._least, self._best = loss, super().model
         return step
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Return all that `resume` needs, with the weights that were best so far."""
+        best = self._best.network.state_dict() if self._best else {}
+        return {**super().checkpoint(), "best": {name: value.clone() for name, value in best.items()}}
+
+    def resume(self, checkpoint: Mapping[str, Any]) -> None:
+        """Continue from a checkpoint; see `Trainer.resume`."""
+        super().resume(checkpoint)
+        if checkpoint.get("best") and self.until_best:
+            losses = [loss for _, _, loss in self.held_out]
+            self._least = min(losses)
+            self._worse = len(losses) - 1 - losses.index(self._least)
+            self._best = super().model
+            self._best.network.load_state_dict(checkpoint["best"])
 
     @property
     def model(self) -> TrainedModel:
@@ -203,4 +222,18 @@ def noise_warning(volume: Volume) -> str | None:
     return (
         f"the image is noisy: its noise is about {noise:.0%} of its contrast, and would be sharpened with it. Denoise "
         "it first (ssdenoise upscale --denoise does both)."
+    )
+
+
+def blur_warning(upscaler: Upscaler) -> str | None:
+    """Say so if the blur was measured as wide as is believed at all: the image may simply have no fine detail."""
+    algorithm: Any = upscaler.algorithm
+    if algorithm.kernel.strip().lower() != "auto" or algorithm.factor == 1:
+        return None
+    width = max(widths(upscaler.kernel)[-2:]) / algorithm.factor
+    if width < 0.95 * MOST:
+        return None
+    return (
+        f"the blur was measured as {width:.1f} pixels of the image, the most that is believed. Either the image is not "
+        "sharp enough to be worth enlarging, or it shows nothing fine: give the blur (kernel) if you know it."
     )

@@ -93,7 +93,7 @@ def test_struct_mask_with_planes_needs_3d() -> None:
 def test_noise2void_hides_what_it_asks_for() -> None:
     """A network that returns its input can only be right by chance: the loss is the noise's, twice."""
     noisy = torch.randn((64, 1, 64, 64), generator=torch.Generator().manual_seed(0))
-    identity: Any = lambda x: x  # noqa: E731
+    identity: Any = SimpleNamespace(at=lambda image, batch, pixel: image.flatten(2)[batch, :, pixel])
     loss = Noise2Void(masked_percent=1.0).loss(identity, Batch(noisy, noisy), torch.Generator().manual_seed(1))
     assert float(loss) == pytest.approx(2, rel=0.1)
 
@@ -168,3 +168,45 @@ def test_other_packages_add_algorithms(monkeypatch: pytest.MonkeyPatch) -> None:
         assert isinstance(get_algorithm("mine"), Mine)
     finally:
         algorithms.list_algorithms.cache_clear()
+
+
+def drifting(shifts: list[tuple[int, int]]) -> Volume:
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:140, :150]
+    scene = 100 + 40 * np.sin(y / 5 + np.sin(x / 9)) * np.cos(x / 7)
+    frames = [scene[20 + dy : 116 + dy, 20 + dx : 120 + dx] for dy, dx in shifts]
+    return Volume(rng.normal(frames, 10).astype(np.float32), "TYX")
+
+
+def test_frames_are_aligned_by_whole_pixels() -> None:
+    pytest.importorskip("skimage")
+    volume = drifting([(0, 0), (3, -5), (-4, 2)])
+    layout = Layout.choose("TYX", volume.shape)
+    scenes = Noise2Noise(pairs="frames", frame_distance=2, register=True).scenes([volume], [layout], [])
+    assert [s.shape for s in scenes] == [(93, 95), (92, 98), (89, 93)]
+    for scene in scenes:
+        first, second = (view.read([slice(0, n) for n in scene.shape])[0] for view in scene.views)
+        assert (first - second).std() == pytest.approx(10 * 2**0.5, rel=0.05)
+
+
+def test_motion_is_remarked() -> None:
+    pytest.importorskip("skimage")
+    moving, still = drifting([(0, 0), (0, 4), (0, 8)]), drifting([(0, 0)] * 3)
+    for volume, pixels in ((moving, 4.0), (still, 0.0)):
+        algorithm = Noise2Noise(pairs="frames")
+        (remark,) = algorithm.remarks(algorithm.scenes([volume], [Layout.choose("TYX", volume.shape)], []))
+        assert float(remark.split("move by ")[1].split()[0]) == pytest.approx(pixels, abs=0.4)
+        assert ("register" in remark) == (volume is moving)
+    aligning = Noise2Noise(pairs="frames", register=True)
+    (remark,) = aligning.remarks(aligning.scenes([moving], [Layout.choose("TYX", moving.shape)], []))
+    assert remark.startswith("after aligning, ")
+    assert float(remark.split("move by ")[1].split()[0]) < 0.5
+
+
+def test_scenes_that_have_little_in_common_are_not_aligned() -> None:
+    pytest.importorskip("skimage")
+    spot = np.full((4, 4), 9.0)
+    frames = [np.pad(spot, ((before, 60 - before), (30, 30))) for before in (10, 52)]
+    volume = Volume(np.stack(frames), "TYX")
+    with pytest.raises(ValueError, match="more than a quarter"):
+        Noise2Noise(pairs="frames", register=True).scenes([volume], [Layout.choose("TYX", volume.shape)], [])

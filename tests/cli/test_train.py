@@ -221,3 +221,27 @@ def test_a_model_is_kept_though_its_quality_cannot_be_estimated(run, noisy, tmp_
     assert "could not be estimated: no memory for it" in result.stderr
     assert last_json(result)["quality"] is None
     assert (tmp_path / "x.model").is_dir()
+
+
+def test_a_model_goes_on_learning(run, noisy, clean, last_json, tiny):
+    run("train", noisy, "-o", "first.model", "--steps", 2, *tiny)
+    result = run("train", clean, "--start", "first.model", "-o", "second.model", "--steps", 3, "--json")
+    assert last_json(result)["moved"] > 0
+    assert "from the model's" in result.stderr
+    about = last_json(run("info", "second.model", "--json"))
+    assert about["settings"]["width"] == 4
+    assert about["record"]["continues"]["steps"] == 2
+    result = run("train", noisy, "--start", "first.model", "--algorithm", "blindspot", "-o", "x.model", code=2)
+    assert "--start goes on from a model of n2v" in result.output
+
+
+def test_what_other_images_taught_is_compared_with_a_random_start(run, tmp_path, rng, last_json):
+    image = rng.normal(100, 10, (200, 200)).astype(np.float32)
+    np.save(tmp_path / "image.npy", image)
+    small = ("--patch", 16, "--batch", 2, "--steps", 2, "--no-quality", "--against-scratch")
+    result = run("train", "image.npy", "--algorithm", "nb2nb", "-o", "x.model", "--json", *small)
+    found = last_json(result)
+    assert found["scratch_held_out_loss"] != found["held_out_loss"][1]
+    assert "from those that come with the program" in result.stderr
+    result = run("train", "image.npy", "--algorithm", "n2v", "-o", "y.model", *small)
+    assert "nothing to compare: the weights were random" in result.output

@@ -43,6 +43,7 @@ CASES = [
     (3, (4, 8, 8), {}),
     (3, (5, 8, 8), {"pooled": (False, True, True)}),
 ]
+REACHES = [*CASES, (2, (16, 16), {"blind": (5, 3)})]
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
@@ -64,13 +65,29 @@ def test_a_pixel_sees_all_others_and_never_itself(
     assert all(seen[n] > 0 for n in neighbours if n != middle)
 
 
+@pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
+@pytest.mark.parametrize(
+    ("shape", "blind"),
+    [((16, 16), (3, 3)), ((24, 16), (1, 7)), ((8, 8, 8), (1, 3, 3)), ((4, 8, 16), (3, 1, 5))],
+    ids=str,
+)
+def test_a_neighbourhood_can_be_blind(shape: tuple[int, ...], blind: tuple[int, ...], training: bool) -> None:
+    """Nothing of the rectangle is seen, and all beside it is."""
+    network = random_network(len(shape), blind=blind).train(training)
+    middle = tuple(n // 2 for n in shape)
+    gradient = gradients(network, random_image(1, 1, *shape), middle)
+    hidden = tuple(slice(m - n // 2, m + n // 2 + 1) for m, n in zip(middle, blind, strict=True))
+    assert torch.count_nonzero(gradient[hidden]) == 0
+    assert torch.count_nonzero(gradient) == gradient.numel() - gradient[hidden].numel()
+
+
 def test_squares_are_turned_in_training_with_the_same_result() -> None:
     for ndim, shape in ((2, (16, 16)), (3, (8, 16, 16))):
         network, image = random_network(ndim), random_image(2, 1, *shape)
         torch.testing.assert_close(network.train()(image), network.eval()(image))
 
 
-@pytest.mark.parametrize(("ndim", "shape", "settings"), CASES, ids=str)
+@pytest.mark.parametrize(("ndim", "shape", "settings"), REACHES, ids=str)
 def test_reach_is_exact(ndim: int, shape: tuple[int, ...], settings: dict[str, object]) -> None:
     network = random_network(ndim, **settings)
     for axis, far in enumerate(network.reach()):

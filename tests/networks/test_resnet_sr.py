@@ -10,7 +10,14 @@ import torch
 
 from napari_ssdenoise.algorithms import get_algorithm
 from napari_ssdenoise.model import Geometry, TrainedModel
-from napari_ssdenoise.networks.resnet_sr import PHOTOGRAPHS, ResidualNet, Still, SuperResolver
+from napari_ssdenoise.networks.resnet_sr import (
+    PHOTOGRAPHS,
+    Pose,
+    ResidualNet,
+    Still,
+    SuperResolver,
+    poses_of,
+)
 from napari_ssdenoise.normalize import Normalization
 from napari_ssdenoise.ops.degrade import Degradation
 from napari_ssdenoise.volume import Volume
@@ -214,3 +221,34 @@ def test_joint_channels_are_sharpened_one_by_one() -> None:
     found = joint.predict(Volume(coarse, "CYX"), precision="float32")
     alone = [random_model((2, 2), 1).predict(plane, precision="float32") for plane in coarse]
     assert relative(found, np.stack(alone)) < 1e-5
+
+
+def lopsided(y: float, x: float, angle: float = 0.0) -> Degradation:
+    from napari_ssdenoise.ops.kernels import rotated
+
+    return Degradation.gaussian(rotated((y, x), angle), (2, 2))
+
+
+@pytest.mark.parametrize(
+    ("degradation", "count"),
+    [(lopsided(2, 2), 8), (lopsided(4, 1), 4), (lopsided(4, 1, 0.5), 2), (lopsided(4, 1, np.pi / 4), 4)],
+    ids=["round", "along an axis", "turned", "along the diagonal"],
+)
+def test_poses_are_those_that_the_blur_allows(degradation: Degradation, count: int) -> None:
+    poses = poses_of(degradation)
+    assert len(poses) == count
+    assert poses[0] == Pose()
+    square = torch.arange(12.0).reshape(3, 4)
+    assert all(torch.equal(pose.undo(pose.apply(square)), square) for pose in poses)
+    assert len({tuple(pose.apply(square).flatten().tolist()) for pose in poses}) == count
+
+
+def test_an_ensemble_does_not_know_up_from_down_and_tiles_fit() -> None:
+    model, coarse = random_model((2, 2), 1), image(40, 40)
+    single = model.predict(coarse, precision="float32")
+    model.network.ensemble = True
+    whole = model.predict(coarse, precision="float32")
+    assert relative(model.predict(coarse, precision="float32", tile=(32, 48)), whole) < 1e-5
+    flipped = model.predict(np.ascontiguousarray(coarse[::-1].T), precision="float32").T[::-1]
+    assert relative(flipped, whole) < 1e-5
+    assert relative(single, whole) > 1e-3

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from napari_ssdenoise.networks.blocks import folded
+from napari_ssdenoise.networks.blocks import MEMORY_FORMAT, folded
 from napari_ssdenoise.networks.unet import UNet
 
 
@@ -71,3 +71,14 @@ def test_unpooled_axis_needs_no_grid() -> None:
 
 def test_channels() -> None:
     assert UNet(2, 3, 3, width=4, residual=True)(torch.zeros(1, 3, 16, 16)).shape == (1, 3, 16, 16)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("residual", [False, True])
+def test_a_few_pixels_are_those_of_the_whole(ndim: int, residual: bool) -> None:
+    network = random_network(ndim, residual=residual, channels_in=2, channels_out=2)
+    image = torch.randn((3, 2, *(8,) * ndim), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    image = image.to(memory_format=MEMORY_FORMAT[ndim])
+    batch, pixel = torch.tensor([0, 2, 2, 1]), torch.tensor([5, 5, 8**ndim - 1, 0])
+    found = network.at(image, batch, pixel)
+    torch.testing.assert_close(found, network(image).flatten(2)[batch, :, pixel])

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from napari_ssdenoise.ops.degrade import Degradation, interpolated, mirrored
+from napari_ssdenoise.ops.kernels import widths
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -273,3 +274,17 @@ def test_automatic_precision_rounds_nothing(rng: np.random.Generator) -> None:
         found = degradation.refine(sharp, degradation.down(sharp) + 1, 2)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(("factor", "grid"), [(4, "registered"), (4, "topleft"), (6, "registered"), (8, "topleft")])
+def test_a_coarser_blur_is_the_same_in_larger_pixels(factor: int, grid: Any) -> None:
+    degradation = Degradation.gaussian(((9.0, 1.0), (1.0, 6.0)), (factor, factor), grid)
+    half = degradation.coarser(2)
+    assert half.factors == (factor // 2, factor // 2)
+    assert half.kernel.sum() == pytest.approx(1, abs=1e-5)
+    for own, found in zip(widths(degradation.kernel), widths(half.kernel), strict=True):
+        assert own / 2 <= found <= np.hypot(own / 2, 0.5)
+    place = np.indices(half.kernel.shape) - (np.array(half.kernel.shape)[:, None, None] - 1) / 2
+    np.testing.assert_allclose((half.kernel * place).sum((1, 2)), 0, atol=1e-4)
+    with pytest.raises(ValueError, match="cannot be divided"):
+        half.coarser(factor)

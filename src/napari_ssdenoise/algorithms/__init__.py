@@ -18,6 +18,8 @@ from napari_ssdenoise.algorithms.mzsr import MetaSuperResolution
 from napari_ssdenoise.algorithms.neighbor2neighbor import Neighbor2Neighbor
 from napari_ssdenoise.algorithms.noise2noise import Noise2Noise
 from napari_ssdenoise.algorithms.noise2void import Noise2Void
+from napari_ssdenoise.algorithms.sasl import SpatiallyAdaptive
+from napari_ssdenoise.algorithms.supervised import Supervised
 from napari_ssdenoise.algorithms.zs_n2n import ZeroShotNoise2Noise
 from napari_ssdenoise.algorithms.zssr import ZeroShotSuperResolution
 
@@ -31,6 +33,8 @@ __all__ = [
     "Noise2Noise",
     "Noise2Void",
     "Setting",
+    "SpatiallyAdaptive",
+    "Supervised",
     "ZeroShotNoise2Noise",
     "ZeroShotSuperResolution",
     "algorithms_for",
@@ -42,7 +46,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 BUILT_IN: tuple[type[Algorithm], ...] = (
-    *(Noise2Void, Noise2Noise, BlindSpot, Neighbor2Neighbor, ZeroShotNoise2Noise),
+    *(Noise2Void, Noise2Noise, BlindSpot, Neighbor2Neighbor, ZeroShotNoise2Noise, SpatiallyAdaptive, Supervised),
     *(MetaSuperResolution, ZeroShotSuperResolution, Interpolation),
 )
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 Conditions = tuple[tuple[float, ...], ...]
 
+USUAL_STEPS = 2000
 AUTO = "auto"  # how people see and write the None of an optional setting
 
 
@@ -124,6 +125,8 @@ class Algorithm(ABC):
     momenta: ClassVar[tuple[float, float]] = (0.9, 0.999)
     warm_up: ClassVar[int] = 20
     steady: ClassVar[float] = 0.0
+    # Shares of the training at which a stage begins; the step size falls in each of them.
+    stages: ClassVar[tuple[float, ...]] = (0.0,)
     # How much of the averaged weights stays at each step, at most; 0 for no averaging.
     averaging: ClassVar[float] = 0.995
     weight_decay: ClassVar[float] = 0.0
@@ -174,9 +177,25 @@ class Algorithm(ABC):
         """Give a new network, in place, what it starts the training with; random weights by default."""
 
     @property
+    def is_warm(self) -> bool:
+        """Whether a training begins with weights that come with the program."""
+        return False
+
+    @property
     def rate(self) -> float:
         """Step size at its height."""
         return self.learning_rate
+
+    @property
+    def usual_steps(self) -> int:
+        """Steps where the user gives no budget."""
+        return USUAL_STEPS
+
+    def within_stage(self, progress: float) -> tuple[int, float]:
+        """Return the number of the stage, from 0, and the share of it that is done, for a share of the training."""
+        number = max(n for n, begin in enumerate(self.stages) if begin <= progress)
+        begin, end = self.stages[number], (*self.stages, 1.0)[number + 1]
+        return number, (progress - begin) / (end - begin)
 
     def optimizer(self, parameters: Sequence[Tensor]) -> Any:
         """Make what moves the weights: AdamW by default."""
@@ -245,6 +264,10 @@ class Algorithm(ABC):
             for volume, layout in zip(volumes, layouts, strict=True)
             for index in layout.indices(volume.shape)
         ]
+
+    def remarks(self, scenes: Sequence[Scene]) -> tuple[str, ...]:
+        """Say, before the training, what people should know about what it learns from."""
+        return ()
 
     def symmetries(self, spatial: str) -> tuple[str, ...]:
         """Name the transformations that leave the statistics of image and noise unchanged.

@@ -71,10 +71,21 @@ def find_noise(
     if _is_complete(settings):
         return KnownNoise(settings.noise, (_level(settings, settings.noise),) * channels)
     volumes = list({id(view.volume): view.volume for view in views}.values())[:VOLUMES]
-    fits = [_estimate(volumes, channel, settings, rng) for channel in range(channels)]
+    fits = [_estimate(volumes, channel, settings.offset, rng) for channel in range(channels)]
     kind = settings.noise if settings.noise != "auto" else _common_kind([fit.kind for fit in fits])
     limits = (normalization.low, normalization.high)
     return KnownNoise(kind, tuple(_level(settings, kind, fit, limits) for fit in fits))
+
+
+def correlated_widths(views: Sequence[View], rng: np.random.Generator) -> tuple[int, int]:
+    """Return how wide along Y and X the neighbourhood is that shares a pixel's noise: odd numbers, 1 for none."""
+    from napari_ssdenoise.diagnosis import correlated_reach
+
+    volumes = list({id(view.volume): view.volume for view in views}.values())[:VOLUMES]
+    fits = [_estimate(volumes, channel, None, rng) for channel in sorted({view.channel for view in views})]
+    reach = [correlated_reach(fit.correlation) for fit in fits]
+    y, x = (2 * max(axis) + 1 for axis in zip(*reach, strict=True))
+    return y, x
 
 
 def filled_in(known: KnownNoise) -> dict[str, Any]:
@@ -100,7 +111,7 @@ def _is_complete(settings: NoiseSettings) -> bool:
     return settings.noise in needed and None not in needed[settings.noise]
 
 
-def _estimate(volumes: Sequence[Volume], channel: int, settings: NoiseSettings, rng: np.random.Generator) -> NoiseFit:
+def _estimate(volumes: Sequence[Volume], channel: int, offset: float | None, rng: np.random.Generator) -> NoiseFit:
     from napari_ssdenoise.diagnosis import estimate_noise
     from napari_ssdenoise.diagnosis._sampling import read_places
 
@@ -109,7 +120,7 @@ def _estimate(volumes: Sequence[Volume], channel: int, settings: NoiseSettings, 
         series = next((axis for axis in "TZ" if axis in volume.axes), "")
         places += read_places([volume], channel, series, rng, PIXELS // len(volumes))
     try:
-        return estimate_noise(places, offset=settings.offset)
+        return estimate_noise(places, offset=offset)
     except ValueError as error:
         raise ValueError(
             f"the noise of {volumes[0].name!r} cannot be estimated: {error} Or give it: noise='gaussian' with sigma, "

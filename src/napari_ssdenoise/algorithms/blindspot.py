@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from napari_ssdenoise.algorithms._base import Algorithm, Network
+from napari_ssdenoise.algorithms._warm_start import WarmStarted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Generator, Tensor
 
-    from napari_ssdenoise.algorithms._base import Conditions
+    from napari_ssdenoise.algorithms._base import Conditions, Network
     from napari_ssdenoise.engine.patches import Batch
     from napari_ssdenoise.engine.scenes import View
     from napari_ssdenoise.noise import NoiseModel
@@ -30,7 +30,7 @@ EPOCHS = 240  # on one image of 512 x 512, its result is best after about so man
 
 
 @dataclass(frozen=True, kw_only=True)
-class BlindSpot(Algorithm):
+class BlindSpot(WarmStarted):
     """Learn from one noisy image to predict every pixel from all others, then add what the noisy pixel itself tells.
 
     Assumes noise of zero mean that is independent between pixels and of a known kind, and a signal that neighbouring
@@ -49,6 +49,7 @@ class BlindSpot(Algorithm):
     steady: ClassVar[float] = 0.5
     weight_decay: ClassVar[float] = 0.2
     spares: ClassVar[bool] = True
+    weights: ClassVar[str] = "denoising-blindspot.safetensors"
 
     learning_rate: Annotated[
         float,
@@ -139,8 +140,11 @@ class BlindSpot(Algorithm):
         known = find_noise(self, views, normalization, rng)
         conditions = known.conditions(normalization, views[0].channels)
         # What differs from image to image stays open.
-        settings = {"noise": known.kind} if self.per_image else filled_in(known)
-        return replace(self, **settings), conditions
+        chosen = replace(self, **({"noise": known.kind} if self.per_image else filled_in(known)))
+        return chosen.begun_for(views), conditions
+
+    def _fits(self) -> bool:
+        return self.noise in ("gaussian", "poisson", "poisson-gaussian") and super()._fits()
 
     def loss(self, network: Network, batch: Batch, rng: Generator) -> Tensor:
         """Return the negative log-likelihood of the noisy pixels (Laine et al., eq. 4)."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from napari_ssdenoise.algorithms._base import Network, UNetAlgorithm
+from napari_ssdenoise.algorithms._warm_start import WarmStarted
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Neighbor2Neighbor(UNetAlgorithm):
+class Neighbor2Neighbor(WarmStarted, UNetAlgorithm):
     """Learn to predict one pixel of every 2 x 2 cell from another one: all pixels train, and none is hidden.
 
     Assumes noise of zero mean that is independent between neighbouring pixels, and a signal that changes little from
@@ -24,6 +25,7 @@ class Neighbor2Neighbor(UNetAlgorithm):
     key: ClassVar[str] = "nb2nb"
     title: ClassVar[str] = "Neighbor2Neighbor"
     reference: ClassVar[str] = "Huang et al.: Neighbor2Neighbor. CVPR 2021."
+    weights: ClassVar[str] = "denoising-unet.safetensors"
 
     regularisation: Annotated[
         float,

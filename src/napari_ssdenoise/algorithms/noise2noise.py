@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from napari_ssdenoise.algorithms._base import Network, UNetAlgorithm
+from napari_ssdenoise.algorithms._warm_start import WarmStarted
 from napari_ssdenoise.engine.scenes import Scene, View
 
 if TYPE_CHECKING:
@@ -15,11 +17,14 @@ if TYPE_CHECKING:
 
     from napari_ssdenoise.axes import Layout
     from napari_ssdenoise.engine.patches import Batch
+    from napari_ssdenoise.ops.registration import Shift
     from napari_ssdenoise.volume import Volume
+
+PAIRS = 12  # looked at, to see whether frames move
 
 
 @dataclass(frozen=True, kw_only=True)
-class Noise2Noise(UNetAlgorithm):
+class Noise2Noise(WarmStarted, UNetAlgorithm):
     """Learn to predict one noisy view of a scene from another one.
 
     Assumes that both views show the same scene, registered to the pixel, with noise of zero mean that is independent
@@ -29,6 +34,7 @@ class Noise2Noise(UNetAlgorithm):
     key: ClassVar[str] = "n2n"
     title: ClassVar[str] = "Noise2Noise"
     reference: ClassVar[str] = "Lehtinen et al.: Noise2Noise. ICML 2018."
+    weights: ClassVar[str] = "denoising-unet.safetensors"
 
     pairs: Annotated[
         Literal["target", "frames", "channels"],
@@ -40,6 +46,11 @@ class Noise2Noise(UNetAlgorithm):
         {"min": 1, "max": 1000, "step": 1, "label": "Frame distance"},
         "How many frames apart two views may be, when pairs are frames; large only if nothing moves.",
     ] = 1
+    register: Annotated[
+        bool,
+        {"label": "Align frames"},
+        "Move frames onto each other, by whole pixels, before they are paired: for specimens or stages that drift.",
+    ] = False
     loss_function: Annotated[
         Literal["l2", "l1"],
         {"label": "Loss", "advanced": True},
@@ -67,29 +78,35 @@ class Noise2Noise(UNetAlgorithm):
         """
         if self.pairs != "target" and targets:
             raise ValueError(f"pairs={self.pairs!r} finds both views in one image; leave the target out.")
-        if self.pairs == "target" and len(targets) != len(volumes):
-            raise ValueError(
-                f"Noise2Noise needs a second noisy image of the same scene for each of the {len(volumes)} images, "
-                f"but got {len(targets)}. Give target=, or set pairs to 'frames' or 'channels'."
-            )
-        find = {"target": self._targets, "frames": self._frames, "channels": self._channels}[self.pairs]
-        seconds: Sequence[Volume] = targets or volumes
+        if self.pairs == "target":
+            if len(targets) != len(volumes):
+                raise ValueError(
+                    f"Noise2Noise needs a second noisy image of the same scene for each of the {len(volumes)} images, "
+                    f"but got {len(targets)}. Give target=, or set pairs to 'frames' or 'channels'."
+                )
+            return with_targets(volumes, layouts, targets)
+        find = {"frames": self._frames, "channels": self._channels}[self.pairs]
         return [
             Scene(tuple(views))
-            for volume, layout, second in zip(volumes, layouts, seconds, strict=True)
-            for views in find(volume, layout, second)
+            for volume, layout in zip(volumes, layouts, strict=True)
+            for views in find(volume, layout)
         ]
 
-    def _targets(self, volume: Volume, layout: Layout, second: Volume) -> Iterator[list[View]]:
-        if (second.axes, second.shape) != (volume.axes, volume.shape):
-            raise ValueError(
-                f"the target {second.name!r} ({second.axes} {second.shape}) and {volume.name!r} ({volume.axes} "
-                f"{volume.shape}) differ. Both must show the same scene, pixel by pixel."
-            )
-        for index in layout.indices(volume.shape):
-            yield [View(volume, layout, index), View(second, layout, index)]
+    def remarks(self, scenes: Sequence[Scene]) -> tuple[str, ...]:
+        """Say how far frames move from one to the next, as far as a few pairs tell; nothing without scikit-image."""
+        if self.pairs != "frames" or not find_spec("skimage"):
+            return ()
+        chosen = scenes[:: max(1, len(scenes) // PAIRS)][:PAIRS]
+        shifts = [_shift(*scene.views) for scene in chosen]
+        moves = sorted(shift.length for shift in shifts)
+        median, most = moves[len(moves) // 2], moves[-1]
+        left = "after aligning, " if self.register else ""
+        text = f"{left}paired frames move by {median:.1f} pixels (median of {len(moves)} pairs), at most {most:.1f}"
+        if most < 0.5 or self.register:
+            return (f"{text}.",)
+        return (f"{text}: what moves gets blurred. Set register to align them, or reduce frame_distance.",)
 
-    def _frames(self, volume: Volume, layout: Layout, _: Volume) -> Iterator[list[View]]:
+    def _frames(self, volume: Volume, layout: Layout) -> Iterator[list[View]]:
         frames = volume.sizes.get("T", 1)
         if frames < 2 or "T" not in layout.batch:
             raise ValueError(
@@ -99,9 +116,10 @@ class Noise2Noise(UNetAlgorithm):
         for index in layout.indices(volume.shape):
             for distance in range(1, min(self.frame_distance, frames - 1 - index[at]) + 1):
                 later = (*index[:at], index[at] + distance, *index[at + 1 :])
-                yield [View(volume, layout, index), View(volume, layout, later)]
+                pair = View(volume, layout, index), View(volume, layout, later)
+                yield list(_aligned(*pair)) if self.register else list(pair)
 
-    def _channels(self, volume: Volume, layout: Layout, _: Volume) -> Iterator[list[View]]:
+    def _channels(self, volume: Volume, layout: Layout) -> Iterator[list[View]]:
         if volume.sizes.get("C") != 2 or "C" not in layout.batch:
             raise ValueError(
                 f"pairs='channels' needs an axis C with 2 independent channels; {volume.name!r} has "
@@ -111,3 +129,55 @@ class Noise2Noise(UNetAlgorithm):
         for index in layout.indices(volume.shape):
             if index[at] == 0:
                 yield [View(volume, layout, index), View(volume, layout, (*index[:at], 1, *index[at + 1 :]))]
+
+
+def _aligned(first: View, second: View) -> tuple[View, View]:
+    """Cut two views of a scene to what both show, moved onto each other by whole pixels.
+
+    Raises
+    ------
+    ValueError
+        If they have little in common, or scikit-image is missing.
+    """
+    shift = _shift(first, second).whole
+    extent = tuple(n - abs(s) for n, s in zip(first.shape, shift, strict=True))
+    if any(4 * e < 3 * n for e, n in zip(extent, first.shape, strict=True)):
+        raise ValueError(
+            f"frames {first.index} and {second.index} of {first.volume.name!r} seem to be {shift} pixels apart, more "
+            "than a quarter of the image. Leave register out, or cut the series where the scene changes."
+        )
+    corners = [tuple(max(0, sign * s) for s in shift) for sign in (-1, 1)]
+    return replace(first, origin=corners[0], extent=extent), replace(second, origin=corners[1], extent=extent)
+
+
+def _shift(first: View, second: View) -> Shift:
+    from napari_ssdenoise.ops.registration import find_shift, middle
+
+    region = middle(first.shape)
+    try:
+        return find_shift(first.read(region).mean(0), second.read(region).mean(0))
+    except ImportError as error:
+        raise ValueError(
+            "to find out how frames move, scikit-image is needed: pip install scikit-image, or leave register out."
+        ) from error
+
+
+def with_targets(volumes: Sequence[Volume], layouts: Sequence[Layout], targets: Sequence[Volume]) -> list[Scene]:
+    """Pair every image with that of a target at the same place.
+
+    Raises
+    ------
+    ValueError
+        If a target differs in axes or shape.
+    """
+    for volume, target in zip(volumes, targets, strict=True):
+        if (target.axes, target.shape) != (volume.axes, volume.shape):
+            raise ValueError(
+                f"the target {target.name!r} ({target.axes} {target.shape}) and {volume.name!r} ({volume.axes} "
+                f"{volume.shape}) differ. Both must show the same scene, pixel by pixel."
+            )
+    return [
+        Scene((View(volume, layout, index), View(target, layout, index)))
+        for volume, target, layout in zip(volumes, targets, layouts, strict=True)
+        for index in layout.indices(volume.shape)
+    ]

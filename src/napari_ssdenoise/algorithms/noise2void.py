@@ -72,7 +72,8 @@ class Noise2Void(UNetAlgorithm):
             replacement="median" if self.n2v2 else "uniform",
             struct=self._struct(batch.noisy.ndim - 2),
         )
-        error = masked.at(network(masked.noisy)).float() - masked.at(batch.noisy)
+        unet: Any = network
+        error = unet.at(masked.noisy, masked.batch, masked.pixel).float() - masked.at(batch.noisy)
         return error.square().mean()
 
     def symmetries(self, spatial: str) -> tuple[str, ...]:

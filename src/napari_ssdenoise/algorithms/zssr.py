@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from napari_ssdenoise.algorithms._base import Network
     from napari_ssdenoise.engine.patches import Batch
+    from napari_ssdenoise.ops.degrade import Degradation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,21 +43,60 @@ class ZeroShotSuperResolution(SuperResolution):
         "Learn from smaller copies of the image too (planes only).",
     ] = True
 
+    gradual: Annotated[
+        bool,
+        {"label": "Gradual factors", "advanced": True},
+        "For even factors from 4 on, in planes: learn half the factor first, then learn from what that makes as well.",
+    ] = False
+    ensemble: Annotated[
+        bool,
+        {"label": "All poses", "advanced": True},
+        "Sharpen the image in all poses (flipped, Y and X exchanged) that its blur allows, and average: a little "
+        "better, and up to eight times as slow to apply.",
+    ] = True
+
     def batch_size(self, patch: Sequence[int]) -> int:
         """Choose about 16,000 pixels: the paper takes one crop of 128 x 128."""
         return max(1, (1 << 14) // prod(patch))
 
     def loss(self, network: Network, batch: Batch, rng: Generator) -> Tensor:
-        """Return the error on fathers of the image's scale, or (half of the time) of a smaller one."""
-        import torch
+        """Return the error on fathers of the image's scale, or of a smaller or a larger one."""
+        resolver: Any = network
+        fathers, degradation = batch.noisy, resolver.degradation
+        if self.gradual and self.factor >= 4 and self.factor % 2 == 0 and self.factor_z == 1:
+            half = degradation.coarser(2)
+            kind = 3 * _random(rng)
+            if batch.progress < 0.5 or kind < 1:
+                degradation = half
+            elif kind < 2:
+                fathers = _finer(network, fathers, half, rng)
+        if self.scales and fathers.ndim == 4 and _random(rng) < 0.5:
+            fathers = self._smaller(fathers, rng)
+        return self.error(network, fathers, degradation, rng)
+
+    def _smaller(self, fathers: Tensor, rng: Generator) -> Tensor:
+        """Reduce fathers (B, C, y, x), at most to half their size."""
         import torch.nn.functional as F
 
-        from napari_ssdenoise.engine.patches import Batch as Patches
-
-        scale = 1 - 0.5 * float(torch.rand((), generator=rng)) ** 2
-        images: Any = batch.noisy
+        scale = 1 - 0.5 * _random(rng) ** 2
         least = 4 * max(self.factor, self.factor_z)
-        if self.scales and images.ndim == 4 and float(torch.rand((), generator=rng)) < 0.5:
-            size = [max(least, int(n * scale) // self.factor * self.factor) for n in images.shape[2:]]
-            images = F.interpolate(images.float(), size, mode="bicubic", antialias=True)
-        return super().loss(network, Patches(images, images), rng)
+        size = [max(least, int(n * scale) // self.factor * self.factor) for n in fathers.shape[2:]]
+        return F.interpolate(fathers.float(), size, mode="bicubic", antialias=True)
+
+
+def _finer(network: Any, fathers: Tensor, degradation: Degradation, rng: Generator) -> Tensor:
+    """Return parts, as large as the fathers, of what the network makes of them so far."""
+    import torch
+
+    with torch.no_grad():
+        finer: Tensor = network.sharpen(degradation.up(fathers)).float()
+    for d, n in enumerate(fathers.shape[2:], 2):
+        finer = finer.narrow(d, int(_random(rng) * (finer.shape[d] - n + 1)), n)
+    return finer
+
+
+def _random(rng: Generator) -> float:
+    """Draw a number between 0 and 1."""
+    import torch
+
+    return float(torch.rand((), generator=rng))

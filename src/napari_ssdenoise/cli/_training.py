@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from napari_ssdenoise.algorithms import Algorithm
     from napari_ssdenoise.cli._report import Reporter
     from napari_ssdenoise.engine.trainer import Trainer
+    from napari_ssdenoise.model import TrainedModel
 
 CHECKPOINT_SECONDS = 30.0
 DEFAULT_ALGORITHM = "n2v"
@@ -38,22 +39,31 @@ class TrainingPlan:
     options: Mapping[str, Any]
     command: click.Command
     flags: Mapping[str, Any]
+    start: TrainedModel | None = None  # to go on from
 
     @classmethod
     def from_flags(
         cls, context: click.Context, flags: Mapping[str, Any], default: str = DEFAULT_ALGORITHM
     ) -> TrainingPlan:
         """Check the flags against the chosen algorithm."""
-        key = flags["algorithm"] or default
-        algorithm = None if key == AUTO else configure(context.command, key, flags)
+        start = load_model(flags["start"]) if flags["start"] else None
+        key = flags["algorithm"] or (start.algorithm.key if start else default)
+        recommended = {f.name: getattr(start.reopened(), f.name) for f in fields(start.algorithm)} if start else {}
+        if start and key != start.algorithm.key:
+            raise click.UsageError(f"--start goes on from a model of {start.algorithm.key}; leave --algorithm out.")
+        algorithm = None if key == AUTO else configure(context.command, key, flags, recommended)
         options = {name: flags[name] for name in ("steps", "seconds", "seed", "spatial", "device", "precision")}
         options["channels"] = flags["channels"] or "auto"
-        return cls(algorithm, flags["target"], options, context.command, flags)
+        if start:
+            options |= {"spatial": options["spatial"] or start.geometry.spatial}
+            options |= {} if flags["channels"] else {"channels": start.geometry.channels}
+        return cls(algorithm, flags["target"], options, context.command, flags, start)
 
     def describe(self) -> dict[str, Any]:
         """Return all that decides what is trained."""
         given = {option.setting: self.flags[option.name or ""] for option in given_settings(self.command, self.flags)}
-        return {"algorithm": self.algorithm or AUTO, "settings": given, **self.options}
+        about = {"start": str(self.flags["start"])} if self.start else {}
+        return {"algorithm": self.algorithm or AUTO, "settings": given, **self.options, **about}
 
     def trainer(
         self, volumes: Sequence[Volume], axes: str | None, reporter: Reporter, outputs: Sequence[str] = ()
@@ -86,7 +96,7 @@ class TrainingPlan:
         require_outputs(algorithm, outputs, "--std")
         from napari_ssdenoise.engine.trainer import Trainer
 
-        return Trainer(algorithm, list(volumes), target=targets or None, **self.options), about
+        return Trainer(algorithm, list(volumes), target=targets or None, start=self.start, **self.options), about
 
     def _configured(self, key: str, recommended: Mapping[str, Any]) -> Algorithm:
         try:
@@ -104,7 +114,11 @@ def training_options(command: Command, default: str = DEFAULT_ALGORITHM) -> Comm
     algorithm_help = f"How to learn; auto looks at the noise and chooses. {default} by default."
     options = (
         click.option("--algorithm", type=click.Choice([AUTO, *algorithms_for("denoise")]), help=algorithm_help),
-        click.option("--steps", type=click.IntRange(min=1), help="Length of the training; 2000 steps by default."),
+        click.option(
+            "--steps",
+            type=click.IntRange(min=1),
+            help="Length of the training; by default 2000 steps, 300 where weights that come with the program fit.",
+        ),
         click.option(
             "--seconds", type=click.FloatRange(min=0, min_open=True), help="Length of the training in seconds."
         ),
@@ -120,8 +134,12 @@ def training_options(command: Command, default: str = DEFAULT_ALGORITHM) -> Comm
             help="Each channel by itself, or all at once; auto: joint for RGB only.",
         ),
         click.option(
-            "--target", type=click.Path(path_type=Path), multiple=True, help="Second noisy image for n2n, once per IN."
+            "--target",
+            type=click.Path(path_type=Path),
+            multiple=True,
+            help="Second image of the same scene, once per IN: noisy for n2n, clean for supervised.",
         ),
+        click.option("--start", type=click.Path(path_type=Path), help="A saved model to go on from, with new images."),
         click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, help="Of weights, patches and masks."),
     )
     for option in reversed(options):
@@ -154,6 +172,15 @@ def open_all(paths: Sequence[Path], axes: str | None) -> list[Volume]:
     return volumes
 
 
+def load_model(path: Path) -> TrainedModel:
+    """Load a saved model, and say at once if there is none."""
+    if not path.exists():
+        raise FileNotFoundError(f"there is no model {path}. Check the name.")
+    from napari_ssdenoise.model import TrainedModel
+
+    return TrainedModel.load(path)
+
+
 def describe_volume(volume: Volume) -> str:
     """Say in a few words what an image is."""
     return f"{volume.name} ({volume.axes} {' x '.join(map(str, volume.shape))}, {volume.dtype})"
@@ -183,6 +210,8 @@ def run_training(trainer: Trainer, checkpoint: Path, reporter: Reporter) -> dict
         reporter.say(f"resuming the training at step {trainer.step} (from {checkpoint})")
     elif checkpoint.exists():
         reporter.say(f"{checkpoint} is of another training or damaged: starting from the beginning.")
+    for remark in trainer.remarks:
+        reporter.say(f"note: {remark}")
     reporter.say(f"training {trainer.algorithm.title} on {describe_device(trainer.device, trainer.dtype)}")
     try:
         first = _steps(trainer, checkpoint, reporter)
@@ -192,7 +221,19 @@ def run_training(trainer: Trainer, checkpoint: Path, reporter: Reporter) -> dict
     finally:
         trainer.close()
     loss = trainer.history[-1][2] if trainer.history else None
-    return {"steps": trainer.step, "train_seconds": trainer.seconds, "loss": loss, "first_step_seconds": first}
+    result = {"steps": trainer.step, "train_seconds": trainer.seconds, "loss": loss, "first_step_seconds": first}
+    return result if trainer.moved is None else {**result, **_about_the_start(trainer, reporter)}
+
+
+def _about_the_start(trainer: Trainer, reporter: Reporter) -> dict[str, Any]:
+    """Say how far a training went from weights that it had not learnt itself, and whether that helped."""
+    whose = "the model's" if trainer.start else "those that come with the program"
+    text = f"the weights moved by {trainer.moved:.1%} from {whose}"
+    losses = [loss for _, _, loss in trainer.held_out]
+    if len(losses) > 1:
+        text += f"; the loss on parts held out went from {losses[0]:.4f} to {losses[-1]:.4f}"
+    reporter.say(f"{text}.")
+    return {"moved": trainer.moved, "held_out_loss": [losses[0], losses[-1]] if losses else None}
 
 
 def _steps(trainer: Trainer, checkpoint: Path, reporter: Reporter) -> float | None:

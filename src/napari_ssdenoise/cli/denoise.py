@@ -23,6 +23,7 @@ from napari_ssdenoise.cli._training import (
     TrainingPlan,
     computing_options,
     describe_volume,
+    load_model,
     open_all,
     run_training,
     training_options,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from napari_ssdenoise.model import TrainedModel
     from napari_ssdenoise.volume import Volume
 
-TRAINING_FLAGS = ("algorithm", "steps", "seconds", "spatial", "channels", "target")
+TRAINING_FLAGS = ("algorithm", "steps", "seconds", "spatial", "channels", "target", "start")
 DTYPES = ("auto", "uint8", "uint16", "uint32", "int16", "int32", "float16", "float32", "float64")
 
 
@@ -195,15 +196,6 @@ def check_memory(memory: str) -> str:
         text = f"{memory!r} is not an amount of memory. Write 4GB or 500MB."
         raise click.BadParameter(text, param_hint="--memory") from error
     return memory
-
-
-def load_model(path: Path) -> TrainedModel:
-    """Load a saved model, and say at once if there is none."""
-    if not path.exists():
-        raise FileNotFoundError(f"there is no model {path}. Check the name.")
-    from napari_ssdenoise.model import TrainedModel
-
-    return TrainedModel.load(path)
 
 
 def denoise_all(jobs: Sequence[Job], request: Request, reporter: Reporter) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,6 +22,9 @@ from napari_ssdenoise.cli._training import (
     training_options,
 )
 
+if TYPE_CHECKING:
+    from napari_ssdenoise.engine.trainer import Trainer
+
 
 @click.command(cls=SettingsCommand, name="train")
 @click.argument("inputs", metavar="IN...", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -32,6 +36,11 @@ from napari_ssdenoise.cli._training import (
     help="The model: a folder, or a file ending in .zip.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing model.")
+@click.option(
+    "--against-scratch",
+    is_flag=True,
+    help="Then train once more as long, from random weights, and compare: does what other images taught help here?",
+)
 @training_options
 @quality_option
 @computing_options
@@ -44,6 +53,7 @@ def command(
     output: Path,
     *,
     overwrite: bool,
+    against_scratch: bool,
     quality: bool,
     axes: str | None,
     as_json: bool,
@@ -68,10 +78,45 @@ def command(
     trainer.model.save(output, overwrite=overwrite)
     remove_checkpoint(checkpoint)
     reporter.say(f"model: {output} ({figures['steps']} steps in {duration(figures['train_seconds'])})")
+    if against_scratch:
+        figures["scratch_held_out_loss"] = train_from_scratch(trainer, reporter)
     if quality:
         where = {"axes": axes, "device": flags["device"]}
         figures["quality"] = show_quality(trainer.model, volumes, plan.targets, reporter, **where)
     reporter.result({"seconds": seconds_since_start(), **about, **figures, "output": output, "inputs": inputs})
+
+
+def train_from_scratch(trainer: Trainer, reporter: Reporter) -> float | None:
+    """Train as long from random weights, and say which of both knows more about what was held out."""
+    from napari_ssdenoise.engine.trainer import Trainer
+
+    if trainer.held_out_loss is None or not trainer.algorithm.is_warm:
+        why = "no part is held out" if trainer.algorithm.is_warm else "the weights were random to begin with"
+        reporter.say(f"nothing to compare: {why}.")
+        return None
+    scratch: Any = replace(trainer.algorithm, from_scratch=True)  # type: ignore[call-arg]
+    options: dict[str, Any] = {
+        "spatial": trainer.geometry.spatial,
+        "channels": trainer.geometry.channels,
+        "seed": trainer.seed,
+    }
+    other = Trainer(
+        scratch,
+        trainer.volumes,
+        target=trainer.targets or None,
+        steps=trainer.step,
+        device=str(trainer.device),
+        **options,
+    )
+    with reporter.progress("training from scratch") as update:
+        for step in other:
+            update(step.fraction, step.remaining, f"step {step.step}/{step.steps}")
+    other.close()
+    reporter.say(
+        f"after as many steps, the loss on parts held out is {trainer.held_out_loss:.4f}, and from random weights "
+        f"{other.held_out_loss:.4f}."
+    )
+    return other.held_out_loss
 
 
 def check_model_output(output: Path, *, overwrite: bool) -> None:

@@ -112,9 +112,13 @@ def _updates(adapt: str | None) -> tuple[int | None, bool]:
 def _adapt(upscaler: Upscaler, output: Path, reporter: Reporter) -> dict[str, Any]:
     """Say what the blur is, and take the updates."""
     from napari_ssdenoise.ops.kernels import widths
+    from napari_ssdenoise.superres import blur_warning
 
     sigma = [round(width, 3) for width in widths(upscaler.kernel)]
     reporter.say(f"blur: {' x '.join(f'{s:.2f}' for s in sigma)} new pixels (standard deviation along each axis)")
+    warning = blur_warning(upscaler)
+    if warning:
+        reporter.say(f"warning: {warning}")
     result: dict[str, Any] = {"kernel_sigma": sigma, "steps": 0, "train_seconds": 0.0}
     if upscaler.adapt:
         from napari_ssdenoise.io.checkpoint import checkpoint_path

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_ssdenoise.diagnosis._blocks import cut_places
-from napari_ssdenoise.diagnosis._correlation import along_series
+from napari_ssdenoise.diagnosis._correlation import along_series, correlated_reach
 from napari_ssdenoise.diagnosis._noise_fit import Estimate, NoiseFit, estimate_noise
 from napari_ssdenoise.diagnosis._recommend import Views, check_assumptions, left_open, recommend
 from napari_ssdenoise.diagnosis._report import Assumption, ChannelNoise, Diagnosis
@@ -29,6 +29,7 @@ __all__ = [
     "Estimate",
     "NoiseFit",
     "Pattern",
+    "correlated_reach",
     "diagnose",
     "estimate_noise",
     "left_open",

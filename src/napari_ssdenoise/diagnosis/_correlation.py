@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # Correlations of neighbours below this harm no algorithm that is told to expect none.
 LEAST: Final = 0.12
 LAGS: Final = 3
+# Neighbours with at least this correlation are hidden along with a pixel.
+HIDDEN: Final = 0.08
 # A correlation below `LEAST` is allowed for up to this: it may be texture after all.
 _SLIGHT: Final = 0.06
 _FLATTEST: Final = 0.03
@@ -65,6 +67,19 @@ class Correlation:
     correlated: bool
     certain: bool
     spectrum: Floats | None = None
+
+
+def correlated_reach(correlation: Correlation) -> tuple[int, int]:
+    """Return how many neighbours on either side, along Y and X, share a pixel's noise."""
+    if not correlation.correlated:
+        return 0, 0
+    return lags_reach(correlation.y), lags_reach(correlation.x)
+
+
+def lags_reach(lags: Sequence[float]) -> int:
+    """Return the last lag with a correlation that matters; one more if that is the last that was measured."""
+    reach = max((n for n, value in enumerate(lags, 1) if abs(value) >= HIDDEN), default=0)
+    return reach + 1 if reach == LAGS else reach
 
 
 def measure_correlation(blocks: Blocks, line: Line, *, static: bool = False) -> Correlation:

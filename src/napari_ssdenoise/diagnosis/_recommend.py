@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from napari_ssdenoise.diagnosis._correlation import lags_reach
 from napari_ssdenoise.diagnosis._noise_fit import SHARED
 from napari_ssdenoise.diagnosis._report import Assumption
 
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
 
 # Noise of two frames may go along by this much and still count as independent.
 _INDEPENDENT: Final = 2 * SHARED
-# Neighbours with at least this correlation are hidden along with a pixel.
-_HIDDEN: Final = 0.08
 _DETAIL: Final = (0.1, 0.25)
 _LOUD: Final = 40.0  # dB
 # Beyond this correlation of neighbours both ways, blurred noise and smooth structure look the same.
@@ -194,8 +193,7 @@ def struct_mask(noise: ChannelNoise) -> str:
     reach = dict.fromkeys("YX", 0)
     if noise.correlated:
         for axis in reach:
-            lags = [n for n, value in enumerate(noise.correlation.get(axis, ()), 1) if abs(value) >= _HIDDEN]
-            reach[axis] = max(lags, default=0)
+            reach[axis] = lags_reach(noise.correlation.get(axis, ()))
     for axis, other, offset in (("X", "Y", noise.pattern.rows), ("Y", "X", noise.pattern.columns)):
         if offset > _LINES * noise.sigma:
             reach[axis] = max(reach[axis], 3 if reach[other] else 5)

@@ -73,23 +73,27 @@ class HeldOut:
             number = int(order[attempt % len(order)])
             shape = scenes[number].shape
             corner = tuple(int(rng.integers(n - p + 1)) for n, p in zip(shape, patch, strict=True))
-            sharing = {other for view in scenes[number].views for other in shown[id(view.volume), view.index]}
+            sharing = {
+                (other, tuple(c + own - its for c, own, its in zip(corner, view.corner, place, strict=True)))
+                for view in scenes[number].views
+                for other, place in shown[id(view.volume), view.index]
+            }
             held._hold(number, corner, sharing, scenes)
             if len(held.places) == wanted:
                 break
         return held
 
-    def _hold(self, number: int, corner: Corner, sharing: set[int], scenes: Sequence[Scene]) -> None:
-        """Hold a region out, if each scene that it lies in has room left for a patch."""
-        if any(self.touches(other, corner) for other in sharing):
+    def _hold(self, number: int, corner: Corner, sharing: set[tuple[int, Corner]], scenes: Sequence[Scene]) -> None:
+        """Hold a region out, if each scene that it lies in (where, is said for each) has room left for a patch."""
+        if any(self.touches(other, place) for other, place in sharing):
             return
-        for other in sharing:
-            self.barred.setdefault(other, []).append(corner)
-        if all(self.leaves_room(other, [(0, n) for n in scenes[other].shape]) for other in sharing):
+        for other, place in sharing:
+            self.barred.setdefault(other, []).append(place)
+        if all(self.leaves_room(other, [(0, n) for n in scenes[other].shape]) for other, _ in sharing):
             self.places.append((number, corner))
             return
-        for other in sharing:
-            self.barred[other].pop()
+        for other, place in sharing:
+            self.barred[other].remove(place)
 
     def touches(self, scene: int, corner: Corner) -> bool:
         """Tell whether a patch at a corner overlaps a region."""
@@ -121,10 +125,10 @@ class HeldOut:
         return next((corner for corner in product(*ends) if not self.touches(scene, corner)), None)
 
 
-def _shown_in(scenes: Sequence[Scene]) -> dict[tuple[int, tuple[int, ...]], list[int]]:
-    """List the scenes that each image is a view of."""
-    shown: dict[tuple[int, tuple[int, ...]], list[int]] = {}
+def _shown_in(scenes: Sequence[Scene]) -> dict[tuple[int, tuple[int, ...]], list[tuple[int, Corner]]]:
+    """List the scenes that each image is a view of, and where in the image that view begins."""
+    shown: dict[tuple[int, tuple[int, ...]], list[tuple[int, Corner]]] = {}
     for number, scene in enumerate(scenes):
         for view in scene.views:
-            shown.setdefault((id(view.volume), view.index), []).append(number)
+            shown.setdefault((id(view.volume), view.index), []).append((number, view.corner))
     return shown

@@ -60,6 +60,11 @@ class Judge:
         self._repeats = ceil(MOST / count) if count else 0
 
     @property
+    def can(self) -> bool:
+        """Whether any patches are held out."""
+        return bool(self._repeats)
+
+    @property
     def least_steps(self) -> int:
         """Training steps that must lie between two evaluations for them to cost little."""
         patches = self._repeats * self._sampler.held_out_patches

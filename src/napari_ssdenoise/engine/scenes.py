@@ -19,16 +19,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One image of a volume: its position along the volume's batch axes."""
+    """One image of a volume, or a part of it.
+
+    Attributes
+    ----------
+    volume, layout
+        Where it is from, and how the axes of that are understood.
+    index
+        Its position along the volume's batch axes.
+    origin, extent
+        Lowest corner and size of the part, per spatial axis; all of the image by default.
+    """
 
     volume: Volume
     layout: Layout
     index: tuple[int, ...]
+    origin: tuple[int, ...] = ()
+    extent: tuple[int, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Lengths of the spatial axes."""
-        return self.layout.spatial_shape(self.volume.shape)
+        return self.extent or self.layout.spatial_shape(self.volume.shape)
+
+    @property
+    def corner(self) -> tuple[int, ...]:
+        """Where in the image it begins."""
+        return self.origin or (0,) * len(self.layout.spatial)
 
     @property
     def channels(self) -> int:
@@ -48,7 +65,8 @@ class View:
         ValueError
             If there are NaN or infinite values.
         """
-        block = self.layout.read(self.volume.data, self.index, region)
+        moved = [slice(r.start + o, r.stop + o) for r, o in zip(region, self.corner, strict=True)]
+        block = self.layout.read(self.volume.data, self.index, moved)
         require_finite(block, self.volume.name)
         return block
 

@@ -39,9 +39,10 @@ if TYPE_CHECKING:
     from napari_ssdenoise.algorithms import Algorithm, Conditions
     from napari_ssdenoise.engine.scenes import Scene
 
-DEFAULT_STEPS = 2000
 HISTORY_POINTS = 500
 CALIBRATION_PIXELS = 1 << 19
+DEFAULT = "n2v"
+CONTINUED = 0.25  # of the usual step size, where a trained model goes on learning
 
 
 @dataclass(frozen=True)
@@ -79,13 +80,13 @@ class Trainer(Iterator[TrainStep]):
     Parameters
     ----------
     algorithm
-        An algorithm, or its key.
+        An algorithm, or its key; None, with ``start``, for that of the model.
     volumes
         One image or several: volumes, arrays or paths.
     target
         A second view of each image, for algorithms that learn from pairs.
     steps, seconds
-        Budget; the first to end ends the training. 2000 steps if neither is given.
+        Budget; the first to end ends the training. If neither is given, as many steps as the algorithm usually takes.
     device, precision
         ``"auto"`` takes what the machine is fastest with.
     seed
@@ -95,6 +96,9 @@ class Trainer(Iterator[TrainStep]):
     channels
         ``"independent"``: every channel is an image by itself; ``"joint"``: the network sees all of them at once;
         ``"auto"``: joint for RGB only.
+    start
+        A trained model whose weights to go on from; the normalisation, and what it had measured of its images' noise,
+        are found anew.
 
     Raises
     ------
@@ -104,7 +108,7 @@ class Trainer(Iterator[TrainStep]):
 
     def __init__(
         self,
-        algorithm: str | Algorithm,
+        algorithm: str | Algorithm | None,
         volumes: Any,
         *,
         target: Any = None,
@@ -115,13 +119,16 @@ class Trainer(Iterator[TrainStep]):
         seed: int = 0,
         spatial: str | None = None,
         channels: Channels = "auto",
+        start: TrainedModel | None = None,
     ) -> None:
-        self.algorithm = get_algorithm(algorithm)
+        if algorithm is None and start is None:
+            raise ValueError("name an algorithm, or give a model to go on from with start=.")
+        self.algorithm = start.reopened() if algorithm is None and start else get_algorithm(algorithm or "")
+        self.start = start
         self.volumes = _open_all(volumes)
-        targets = [] if target is None else _open_all(target)
+        self.targets = targets = [] if target is None else _open_all(target)
         if (steps is not None and steps < 1) or (seconds is not None and not 0 < seconds < math.inf):
             raise ValueError(f"steps={steps} and seconds={seconds} must be positive and finite.")
-        self.steps = DEFAULT_STEPS if steps is None and seconds is None else steps
         self.budget_seconds = seconds
         self.device = choose_device(device)
         self.dtype = choose_precision(self.device, precision)
@@ -133,12 +140,14 @@ class Trainer(Iterator[TrainStep]):
 
         layouts = [Layout.choose(v.axes, v.shape, spatial, channels) for v in self.volumes]
         scenes = self.algorithm.scenes(self.volumes, layouts, targets)
+        self.remarks = self.algorithm.remarks(scenes)
         self._views = views = [view for scene in scenes for view in scene.views]
         self.geometry = Geometry.choose(views, channels)
         stride = self.geometry.build(self.algorithm).stride
         self.normalization = Normalization.fit(views, np.random.default_rng([seed, 0]))
         asked = asdict(self.algorithm)
         self.algorithm, self.conditions, told = self._fit(scenes)
+        self.steps = self.algorithm.usual_steps if steps is None and seconds is None else steps
         self._chosen = [name for name, value in asdict(self.algorithm).items() if value != asked[name]]
         side = self.algorithm.patch or self.algorithm.patch_side
         patch = choose_patch(self.geometry.spatial, [v.shape for v in views], stride, side)
@@ -175,9 +184,12 @@ class Trainer(Iterator[TrainStep]):
             torch.manual_seed(self.seed)
             network = self.geometry.build(self.algorithm)
         self.algorithm.begin(network, self._views)
+        if self.start:
+            _continue(network, self.start)
         self._layout = MEMORY_FORMAT[len(self.geometry.spatial)]
         self.network: Any = placed(network, self.device)
         self._averaged = {name: value.clone() for name, value in self.network.state_dict().items()}
+        self._begun = {n: v.clone() for n, v in self._averaged.items()} if self.start or self.algorithm.is_warm else {}
         learning = [p for p in self.network.parameters() if p.requires_grad]
         self._optimizer = self.algorithm.optimizer(learning)
         self._micro_batch = self.sampler.batch
@@ -228,6 +240,8 @@ class Trainer(Iterator[TrainStep]):
         if not self._holding:
             self._holding = True
             self._held.enter_context(reused_memory())
+        if not self.step and self._begun:
+            self._judge_weights()
         batch = self._draw()
         if self.algorithm.spares:
             self._recent.append(batch)
@@ -246,6 +260,16 @@ class Trainer(Iterator[TrainStep]):
             self._read_loss(loss)
         self.history.append((self.step, self.seconds, self._loss))
         return self._report()
+
+    @property
+    def moved(self) -> float | None:
+        """How far the averaged weights are from those that were begun with, relative; None after a random start."""
+        if not self._begun:
+            return None
+        pairs = [(v, self._begun[n].to(v.device)) for n, v in self._averaged.items() if v.is_floating_point()]
+        way = sum(float((new - old).square().sum()) for new, old in pairs)
+        size = sum(float(old.square().sum()) for _, old in pairs)
+        return math.sqrt(way / size)
 
     def close(self) -> None:
         """Stop the reading threads; the model stays available."""
@@ -299,8 +323,9 @@ class Trainer(Iterator[TrainStep]):
 
     def _learning_rate(self) -> float:
         algorithm = self.algorithm
-        factor = annealing(self.fraction, self.step, algorithm.steady, algorithm.warm_up)
-        return algorithm.rate * factor
+        fraction = algorithm.within_stage(self.fraction)[1]
+        rate = CONTINUED * algorithm.learning_rate if self.start else algorithm.rate
+        return rate * annealing(fraction, self.step, algorithm.steady, algorithm.warm_up)
 
     def _calibrate(self, network: Any) -> None:
         """Let the algorithm adjust a network to what was spared; on the way, a small part of that will do."""
@@ -372,10 +397,15 @@ class Trainer(Iterator[TrainStep]):
         """Now and then, note the loss on what is held out; the time it takes counts as trained."""
         last = self.held_out[-1][0] if self.held_out else 0
         if self._judge.is_due(before, self.fraction, self.step - last):
-            started = time.perf_counter()
-            loss = self._judge.loss(self._averaged, self._micro_batch)
-            self.seconds += time.perf_counter() - started
-            self.held_out.append((self.step, self.seconds, loss))
+            self._judge_weights()
+
+    def _judge_weights(self) -> None:
+        if not self._judge.can:
+            return
+        started = time.perf_counter()
+        loss = self._judge.loss(self._averaged, self._micro_batch)
+        self.seconds += time.perf_counter() - started
+        self.held_out.append((self.step, self.seconds, loss))
 
     def _report(self) -> TrainStep:
         used = self.fraction
@@ -392,7 +422,10 @@ class Trainer(Iterator[TrainStep]):
             "steps": self.step,
             "seconds": round(self.seconds, 3),
             "seed": self.seed,
+            **({"remarks": list(self.remarks)} if self.remarks else {}),
             "chosen": self._chosen,  # settings that the images decided
+            **({} if self.moved is None else {"moved": round(self.moved, 4)}),
+            **({"continues": _summary(self.start)} if self.start else {}),
             "device": str(self.device),
             "precision": str(self.dtype).removeprefix("torch."),
             "patch": list(self.sampler.patch),
@@ -411,6 +444,31 @@ class Trainer(Iterator[TrainStep]):
                 for v in self.volumes
             ],
         }
+
+
+def _continue(network: Any, model: TrainedModel) -> None:
+    """Give a new network the weights of a trained one.
+
+    Raises
+    ------
+    ValueError
+        If they are of different size.
+    """
+    try:
+        network.load_state_dict(model.network.state_dict())
+    except RuntimeError as error:
+        raise ValueError(
+            f"the model to go on from ({model.algorithm.title}, on {model.geometry.spatial} with "
+            f"{model.geometry.n_channels} channel(s)) is of another kind of network. Use its algorithm, its depth and "
+            "width, and images with the same axes."
+        ) from error
+
+
+def _summary(model: TrainedModel) -> dict[str, Any]:
+    """Say what a model was, for the record of one that goes on from it."""
+    record = model.record
+    earlier = {"continues": record["continues"]} if "continues" in record else {}
+    return {"algorithm": model.algorithm.key, **{k: record.get(k) for k in ("steps", "seconds", "data")}, **earlier}
 
 
 def annealing(fraction: float, step: int, steady: float = 0.0, warm_up: int = 20) -> float:
@@ -434,7 +492,7 @@ def annealing(fraction: float, step: int, steady: float = 0.0, warm_up: int = 20
 
 def train(
     volumes: Any,
-    algorithm: str | Algorithm = "n2v",
+    algorithm: str | Algorithm | None = None,
     *,
     target: Any = None,
     steps: int | None = None,
@@ -444,19 +502,24 @@ def train(
     seed: int = 0,
     spatial: str | None = None,
     channels: Channels = "auto",
+    start: TrainedModel | None = None,
     **values: Any,
 ) -> TrainedModel:
     """Train to the end of the budget and return the model; `Trainer` does the same step by step.
 
     Parameters
     ----------
-    volumes, algorithm, target, steps, seconds, device, precision, seed, spatial, channels
+    volumes, target, steps, seconds, device, precision, seed, spatial, channels, start
         As for `Trainer`.
+    algorithm
+        As for `Trainer`; ``"n2v"`` by default, or that of the model to go on from.
     **values
         Settings of the algorithm, if it is given by its key.
     """
+    if start is None or algorithm or values:
+        algorithm = get_algorithm(algorithm or (start.algorithm.key if start else DEFAULT), **values)
     trainer = Trainer(
-        get_algorithm(algorithm, **values),
+        algorithm,
         volumes,
         target=target,
         steps=steps,
@@ -466,6 +529,7 @@ def train(
         seed=seed,
         spatial=spatial,
         channels=channels,
+        start=start,
     )
     for _ in trainer:
         pass

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 DESCRIPTION = "checkpoint.json"
-GROUPS = ("network", "averaged", "optimizer")
+GROUPS = ("network", "averaged", "optimizer", "best")
 CURVES = ("history", "held_out")
 
 
@@ -65,7 +65,7 @@ def save_checkpoint(folder: Path, trainer: Trainer) -> None:
     from napari_ssdenoise.io.bundle import write_tensors
 
     state = trainer.checkpoint()
-    tensors = {f"{group}/{name}": value for group in GROUPS for name, value in state[group].items()}
+    tensors = {f"{group}/{name}": value for group in GROUPS for name, value in state.get(group, {}).items()}
     for curve in CURVES:
         tensors[curve] = torch.tensor(state[curve], dtype=torch.float64).reshape(-1, 3)
     name = f"step-{state['step']}.safetensors"

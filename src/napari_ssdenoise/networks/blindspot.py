@@ -103,19 +103,20 @@ class ShiftedPool(nn.Module):
 
 
 class Shift(nn.Module):
-    """Move an image by one plane along the direction: what makes the pixel itself invisible."""
+    """Move an image by some planes along the direction: by one, the pixel itself is invisible; by more, neighbours."""
 
-    def __init__(self, direction: Direction) -> None:
+    def __init__(self, direction: Direction, count: int = 1) -> None:
         super().__init__()
         self.direction = direction
+        self.count = count
 
     def forward(self, x: Tensor) -> Tensor:
-        kept = self.direction.keep(x, x.shape[self.direction.axis + 2] - 1, 1)
-        return F.pad(kept, _behind(x.ndim - 2, self.direction, 1, 0))
+        kept = self.direction.keep(x, x.shape[self.direction.axis + 2] - self.count, self.count)
+        return F.pad(kept, _behind(x.ndim - 2, self.direction, self.count, 0))
 
     def window(self, axis: int) -> Window:
         """Return the input that an output plane needs."""
-        return self.direction.window(axis, Window(), 1, -1)
+        return self.direction.window(axis, Window(), self.count, -self.count)
 
 
 def _behind(ndim: int, direction: Direction, count: int, across: int) -> list[int]:
@@ -145,7 +146,9 @@ class _Kernels(nn.Module):
 class _Branch(nn.Module):
     """The U-Net that looks in one direction."""
 
-    def __init__(self, kernels: _Kernels, home: int, direction: Direction, factors: Sequence[int]) -> None:
+    def __init__(
+        self, kernels: _Kernels, home: int, direction: Direction, factors: Sequence[int], shift: int = 1
+    ) -> None:
         super().__init__()
 
         def pair(convs: Any) -> nn.Sequential:
@@ -156,7 +159,7 @@ class _Branch(nn.Module):
         self.bottom = Turning(kernels.bottom, home, direction)
         self.up = nn.Upsample(scale_factor=tuple(float(f) for f in factors), mode="nearest")
         self.decoder = nn.ModuleList(pair(convs) for convs in kernels.decoder)
-        self.shift = Shift(direction)
+        self.shift = Shift(direction, shift)
 
     def forward(self, x: Tensor) -> Tensor:
         skips: list[Tensor] = []
@@ -208,6 +211,8 @@ class BlindSpotUNet(nn.Module):
         Filters of every layer of a branch.
     pooled
         Which spatial axes are halved; all by default.
+    blind
+        Odd width, per spatial axis, of the neighbourhood that is not looked at; 1, the pixel itself, by default.
 
     Notes
     -----
@@ -225,8 +230,10 @@ class BlindSpotUNet(nn.Module):
         depth: int = 3,
         width: int = 32,
         pooled: Sequence[bool] | None = None,
+        blind: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
+        self.blind = tuple(blind or (1,) * ndim)
         self.channels_in = channels_in
         self.conditions = conditions
         self.factors = tuple(2 if p else 1 for p in (pooled or (True,) * ndim))
@@ -236,7 +243,7 @@ class BlindSpotUNet(nn.Module):
         kernels = [_Kernels(ndim, channels_in, depth, width) for _ in groups]
         self.kernels = nn.ModuleList(kernels)
         self.branches = nn.ModuleList(
-            _Branch(own, axes[0], Direction(axis, sign), self.factors)
+            _Branch(own, axes[0], Direction(axis, sign), self.factors, (self.blind[axis] + 1) // 2)
             for own, axes in zip(kernels, groups, strict=True)
             for axis in axes
             for sign in (1, -1)
@@ -272,7 +279,7 @@ class BlindSpotUNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         image = x[:, : self.channels_in]
-        together = self.training and image.shape[-1] == image.shape[-2]
+        together = self.training and image.shape[-1] == image.shape[-2] and self.blind[-1] == self.blind[-2]
         seen = torch.cat(self._together(image) if together else [branch(image) for branch in self.branches], 1)
         out: Tensor = self.head(self.join(seen))
         return torch.cat([out, self.scale(x[:, self.channels_in :])], 1) if self.conditions else out

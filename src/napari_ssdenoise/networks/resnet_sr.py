@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
@@ -68,6 +68,32 @@ class Still(nn.Module):
         return enlarged
 
 
+class Pose(NamedTuple):
+    """One of the eight ways to lay a square on itself, along the last two axes."""
+
+    flips: tuple[int, ...] = ()
+    exchanged: bool = False
+
+    def apply(self, image: Tensor) -> Tensor:
+        """Bring an image into the pose."""
+        flipped = image.flip(self.flips)
+        return flipped.transpose(-1, -2) if self.exchanged else flipped
+
+    def undo(self, image: Tensor) -> Tensor:
+        """Bring it back."""
+        return (image.transpose(-1, -2) if self.exchanged else image).flip(self.flips)
+
+
+def poses_of(degradation: Degradation) -> list[Pose]:
+    """List the poses in which a blur looks the same, the given one first."""
+    kernel = torch.from_numpy(degradation.kernel)
+    sides = [(), (-1,), (-2,), (-1, -2)]
+    turns = (False, True) if kernel.shape[-1] == kernel.shape[-2] else (False,)
+    poses = [Pose(flips, exchanged) for exchanged in turns for flips in sides]
+    alike = 1e-3 * float(kernel.max())
+    return [pose for pose in poses if float((pose.apply(kernel) - kernel).abs().max()) <= alike]
+
+
 class SuperResolver(nn.Module):
     """Enlarges images that are given with every pixel repeated, so that input and output have one size.
 
@@ -80,6 +106,9 @@ class SuperResolver(nn.Module):
         How the image was made of the sharp one.
     rounds
         Of back-projection in the end.
+    ensemble
+        Whether an image is sharpened in every pose (flipped, Y and X exchanged) that leaves the blur as it is, and the
+        mean of all is taken (Shocher et al. 2018, section 3.3).
 
     Notes
     -----
@@ -89,13 +118,16 @@ class SuperResolver(nn.Module):
 
     kernel: Tensor
 
-    def __init__(self, body: ResidualNet | Still, degradation: Degradation, rounds: int = 0) -> None:
+    def __init__(
+        self, body: ResidualNet | Still, degradation: Degradation, rounds: int = 0, *, ensemble: bool = False
+    ) -> None:
         super().__init__()
         self.body = body
         self.register_buffer("kernel", torch.from_numpy(degradation.kernel.copy()))
         self.factors = degradation.factors
         self.grid: Grid = degradation.grid
         self.rounds = rounds
+        self.ensemble = ensemble
 
     @property
     def degradation(self) -> Degradation:
@@ -128,7 +160,10 @@ class SuperResolver(nn.Module):
         coarse = repeated
         for d, factor in enumerate(self.factors):
             coarse = coarse.index_select(d + 2, torch.arange(0, coarse.shape[d + 2], factor, device=coarse.device))
-        return degradation.refine(self.sharpen(degradation.up(coarse)), coarse, self.rounds)
+        enlarged = degradation.up(coarse)
+        poses = poses_of(degradation) if self.ensemble and self.body.depth else [Pose()]
+        sharp = sum((pose.undo(self.sharpen(pose.apply(enlarged))) for pose in poses[1:]), self.sharpen(enlarged))
+        return degradation.refine(sharp / len(poses), coarse, self.rounds)
 
     def sharpen(self, enlarged: Tensor) -> Tensor:
         """Run the network on each channel of enlarged images (B, C, *spatial)."""

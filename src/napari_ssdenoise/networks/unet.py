@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
 import torch
@@ -83,6 +84,29 @@ class UNet(nn.Module):
         return 6 * int(self.head.in_channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self._features(x))
+        return x[:, : self.head.out_channels] + out if self.residual else out
+
+    def at(self, x: Tensor, batch: Tensor, pixel: Tensor) -> Tensor:
+        """Return the output, (M, C), at a few pixels only, without the cost of the last layer at all others.
+
+        Parameters
+        ----------
+        x : (B, C, *spatial)
+        batch, pixel : (M,)
+            For every pixel, its image and its flat spatial index.
+        """
+        row = batch * prod(x.shape[2:]) + pixel
+
+        def chosen(image: Tensor) -> Tensor:
+            return image.movedim(1, -1).reshape(-1, image.shape[1])[row]  # index_select takes five times as long
+
+        features = chosen(self._features(x)).T.reshape(1, -1, len(row), *(1,) * (x.ndim - 3))
+        out: Tensor = self.head(features)[0].flatten(1).T
+        return chosen(x)[:, : self.head.out_channels] + out if self.residual else out
+
+    def _features(self, x: Tensor) -> Tensor:
+        """Return what the last layer sees."""
         skips: list[Tensor] = []
         y = x
         for block in self.encoder:
@@ -96,8 +120,7 @@ class UNet(nn.Module):
             if not (self.blurpool and not skips):
                 y = torch.cat([y, skip], 1)
             y = block(y)
-        out: Tensor = self.head(y)
-        return x[:, : self.head.out_channels] + out if self.residual else out
+        return y
 
     def reach(self) -> tuple[int, ...]:
         """Return how many input pixels on either side an output pixel depends on, per axis: the exact halo."""

@@ -87,6 +87,23 @@ class Degradation:
         blur = [n // 2 for n in self.kernel.shape]
         return tuple(b + 3 * f if f > 1 or b else 0 for b, f in zip(blur, self.factors, strict=True))
 
+    def coarser(self, by: int) -> Degradation:
+        """Return the same blur for factors that are ``by`` times smaller, in pixels that are as much larger.
+
+        Raises
+        ------
+        ValueError
+            If a factor cannot be divided.
+        """
+        if any(f % by for f in self.factors if f > 1):
+            raise ValueError(f"the factors {self.factors} cannot be divided by {by}.")
+        factors = tuple(f // by if f > 1 else 1 for f in self.factors)
+        kernel = self.kernel
+        for d, (old, new) in enumerate(zip(self.factors, factors, strict=True)):
+            if old > 1:
+                kernel = np.moveaxis(_spread(np.moveaxis(kernel, d, 0), by, parity(new, self.grid)), 0, d)
+        return Degradation(kernel, factors, self.grid)
+
     def down(self, sharp: Tensor) -> Tensor:
         """Make the low-resolution image.
 
@@ -122,6 +139,15 @@ class Degradation:
         for _ in range(rounds):
             sharp = sharp + self.up(coarse - self.down(sharp))
         return sharp
+
+
+def _spread(kernel: NDArray[np.float32], by: int, odd: int) -> NDArray[np.float32]:
+    """Put a kernel's taps along its first axis onto pixels ``by`` times as large, each onto the two next to it."""
+    count = -(-len(kernel) // by) + 1
+    count += count % 2 != odd
+    places, found = ((np.arange(n) - (n - 1) / 2) for n in (count, len(kernel)))
+    weights = np.maximum(0, 1 - np.abs(places[:, None] - found / by))
+    return np.tensordot(weights, kernel, 1).astype(np.float32)
 
 
 def mirrored(image: Tensor, dim: int, before: int, after: int) -> Tensor:

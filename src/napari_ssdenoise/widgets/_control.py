@@ -11,6 +11,7 @@ from napari.viewer import Viewer
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_ssdenoise.widgets._job import Job, Reason, Work
+from napari_ssdenoise.widgets._reports import sentence
 from napari_ssdenoise.widgets._run_panel import RunPanel, StatusPanel, describe_seconds
 from napari_ssdenoise.widgets._shown import PreviewLayer, visible_region
 from napari_ssdenoise.widgets._work import Diagnosed, Preview, Stage, Training
@@ -156,8 +157,13 @@ class TrainingControl(Control):
             return
         self.model = training.model
         how = "Trained" if reason is Reason.COMPLETED else "Stopped: trained"
+        record = training.model.record
+        begun = (
+            f"It began with the program's weights, which moved by {record['moved']:.0%}. " if "moved" in record else ""
+        )
         self.panel.say(
-            f"{how} {step.step} steps in {describe_seconds(step.seconds)} on {self.device}. "
+            f"{how} {step.step} steps in {describe_seconds(step.seconds)} on {self.device}. {begun}"
+            + "".join(f"{sentence(remark)} " for remark in record.get("remarks", ()))
             + ("This was a first look: Train gives a better result." if self.quick else "Apply denoises the image.")
         )
 

@@ -13,7 +13,7 @@ from napari_ssdenoise.algorithms import list_algorithms, settings
 from napari_ssdenoise.algorithms._base import AUTO
 from napari_ssdenoise.widgets._form import FormArea, folded
 
-GOOD, BAD, UNSURE = "#62b866", "#e0585b", "#d9a441"
+GOOD, BAD, UNSURE = "#62b866", "#e0585b", "#ad6d00"
 _MARKS = {True: ("✓", GOOD), False: ("✗", BAD), None: ("?", UNSURE)}
 
 

@@ -133,16 +133,17 @@ class Upscaling:
 
     def _adapt(self, stop: Event) -> Generator[Any, None, None]:
         from napari_ssdenoise.engine.device import describe_device
-        from napari_ssdenoise.superres import noise_warning
+        from napari_ssdenoise.superres import blur_warning, noise_warning
 
         yield Stage("Looking at the image…")
         guarded = self.volume.like(Guarded(self.volume.data, stop))
-        warning = noise_warning(guarded) if self.upscale.method != "bicubic" else None
+        noisy = noise_warning(guarded) if self.upscale.method != "bicubic" else None
         upscaler = self._upscaler(guarded)
+        warnings = [_for_the_viewer(text) for text in (noisy, blur_warning(upscaler)) if text]
         try:
             interrupt_between_layers(upscaler.network, stop)
             yield Stage("Adapting to the image…", describe_device(upscaler.device, upscaler.dtype))
-            yield Looked(upscaler.kernel, _for_the_viewer(warning or ""))
+            yield Looked(upscaler.kernel, " ".join(warnings))
             updates = 0
             for step in upscaler:
                 updates = step.step
