@@ -60,7 +60,7 @@ class Run:
         self, number: int, stage: Callable[[float], float], minutes: float, evaluate: Callable[[], dict[str, float]]
     ) -> None:
         """Go through a stage, unless that is done: ``stage`` takes a step, is told the progress and returns a loss."""
-        if number < self.stage:
+        if number < self.stage or not minutes:
             return
         if number > self.stage:
             self.stage, self.step, self.used = number, 0, 0.0

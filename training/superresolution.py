@@ -126,7 +126,7 @@ class Training(Run):
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        return float(loss)
+        return float(loss.detach())
 
     def meta(self, progress: float) -> float:
         """One step of meta-training on a few tasks."""

@@ -175,7 +175,7 @@ def test_zssr_learns_from_smaller_copies_too() -> None:
                 ),
                 3,
             )
-            for seed in range(12)
+            for seed in range(24)
         }
         for scales in (False, True)
     }

@@ -80,4 +80,4 @@ def test_a_few_steps_denoise(key: str) -> None:
     data = rng.normal(clean, 20).astype(np.float32)
     values = {"noise": "gaussian", "sigma": 20.0} if key == "blindspot" else {}
     result = ssd.train(data, get_algorithm(key, patch=64, batch=2, **values), steps=20).predict(data)
-    assert np.mean((result - clean) ** 2) < 0.2 * np.mean((data - clean) ** 2)
+    assert np.mean((result - clean) ** 2) < 0.25 * np.mean((data - clean) ** 2)

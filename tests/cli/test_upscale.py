@@ -236,11 +236,11 @@ def test_stopped_while_enlarging_and_resumed(suffix, run, coarse, tmp_path, monk
 def quick_denoiser(monkeypatch):
     """Let the diagnosis choose a method that takes no time."""
     from napari_ssdenoise.cli import _choosing
-    from napari_ssdenoise.engine import trainer
+    from napari_ssdenoise.algorithms import _base
 
     tiny = Noise2Void(width=4, depth=1, patch=16, batch=2)
     monkeypatch.setattr(_choosing, "diagnosed", lambda *_: (tiny, {}))
-    monkeypatch.setattr(trainer, "DEFAULT_STEPS", 3)
+    monkeypatch.setattr(_base, "USUAL_STEPS", 3)
 
 
 @pytest.mark.parametrize("same", [True, False])

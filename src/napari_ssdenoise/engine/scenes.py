@@ -65,8 +65,9 @@ class View:
         ValueError
             If there are NaN or infinite values.
         """
-        moved = [slice(r.start + o, r.stop + o) for r, o in zip(region, self.corner, strict=True)]
-        block = self.layout.read(self.volume.data, self.index, moved)
+        if self.origin:
+            region = [slice(r.start + o, r.stop + o) for r, o in zip(region, self.origin, strict=True)]
+        block = self.layout.read(self.volume.data, self.index, region)
         require_finite(block, self.volume.name)
         return block
 

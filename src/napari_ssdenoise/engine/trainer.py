@@ -190,8 +190,9 @@ class Trainer(Iterator[TrainStep]):
         self.network: Any = placed(network, self.device)
         self._averaged = {name: value.clone() for name, value in self.network.state_dict().items()}
         self._begun = {n: v.clone() for n, v in self._averaged.items()} if self.start or self.algorithm.is_warm else {}
-        learning = [p for p in self.network.parameters() if p.requires_grad]
-        self._optimizer = self.algorithm.optimizer(learning)
+        self._learning = [p for p in self.network.parameters() if p.requires_grad]
+        self._optimizer = self.algorithm.optimizer(self._learning)
+        self._state = self.network.state_dict()  # shares the weights' memory
         self._micro_batch = self.sampler.batch
         self._ahead = ThreadPoolExecutor(1, thread_name_prefix="ssdenoise-patches")
         self._next: tuple[int, Future[Batch]] | None = None
@@ -304,6 +305,7 @@ class Trainer(Iterator[TrainStep]):
             raise ValueError(
                 "the checkpoint belongs to a network with other settings. Train from the start."
             ) from error
+        self._state = self.network.state_dict()
         self._averaged = {k: v.to(self.device).clone() for k, v in checkpoint["averaged"].items()}
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in checkpoint["optimizer"].items():
@@ -363,7 +365,8 @@ class Trainer(Iterator[TrainStep]):
                 free_memory(self.device)
 
     def _accumulate(self, batch: Batch) -> Tensor:
-        self._optimizer.zero_grad(set_to_none=True)
+        for parameter in self._learning:  # as `zero_grad` does, at a tenth of its cost
+            parameter.grad = None
         rng = torch.Generator().manual_seed((self.seed << 32) + self.step)
         total = torch.zeros((), device=self.device)
         size = len(batch.noisy)
@@ -387,7 +390,7 @@ class Trainer(Iterator[TrainStep]):
     def _average(self) -> None:
         """Move the averaged weights (and batch statistics) towards the current ones."""
         weight = 1 - min(self.algorithm.averaging, (1 + self.step) / (10 + self.step))
-        for name, value in self.network.state_dict().items():
+        for name, value in self._state.items():
             if value.is_floating_point():
                 self._averaged[name].lerp_(value, weight)
             else:
