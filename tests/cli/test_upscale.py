@@ -235,8 +235,8 @@ def test_stopped_while_enlarging_and_resumed(suffix, run, coarse, tmp_path, monk
 @pytest.fixture
 def quick_denoiser(monkeypatch):
     """Let the diagnosis choose a method that takes no time."""
-    from napari_ssdenoise.cli import _choosing
     from napari_ssdenoise.algorithms import _base
+    from napari_ssdenoise.cli import _choosing
 
     tiny = Noise2Void(width=4, depth=1, patch=16, batch=2)
     monkeypatch.setattr(_choosing, "diagnosed", lambda *_: (tiny, {}))
