@@ -267,7 +267,8 @@ class Trainer(Iterator[TrainStep]):
         """How far the averaged weights are from those that were begun with, relative; None after a random start."""
         if not self._begun:
             return None
-        pairs = [(v, self._begun[n].to(v.device)) for n, v in self._averaged.items() if v.is_floating_point()]
+        names = [name for name, _ in self.network.named_parameters()]
+        pairs = [(self._averaged[n], self._begun[n].to(self.device)) for n in names]
         way = sum(float((new - old).square().sum()) for new, old in pairs)
         size = sum(float(old.square().sum()) for _, old in pairs)
         return math.sqrt(way / size)
