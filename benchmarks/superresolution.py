@@ -94,6 +94,8 @@ WAYS = {
     "mzsr 200": Way("mzsr", 200),
     "mzsr 100 poses": Way("mzsr", 100, POSES),
     "mzsr 200 poses": Way("mzsr", 200, POSES),
+    "zssr 1000 one pose": Way("zssr", 1000, {"ensemble": False}),
+    "zssr 3000 one pose": Way("zssr", 3000, {"ensemble": False}),
     "zssr 1000 gradual": Way("zssr", 1000, {"gradual": True}),
 }
 
