@@ -73,7 +73,7 @@ class Noise2Void(UNetAlgorithm):
             struct=self._struct(batch.noisy.ndim - 2),
         )
         unet: Any = network
-        error = unet.at(masked.noisy, masked.batch, masked.pixel).float() - masked.at(batch.noisy)
+        error: Tensor = unet.at(masked.noisy, masked.batch, masked.pixel).float() - masked.at(batch.noisy)
         return error.square().mean()
 
     def symmetries(self, spatial: str) -> tuple[str, ...]:

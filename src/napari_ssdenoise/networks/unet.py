@@ -108,7 +108,7 @@ class UNet(nn.Module):
     def _features(self, x: Tensor) -> Tensor:
         """Return what the last layer sees."""
         skips: list[Tensor] = []
-        y = x
+        y: Tensor = x
         for block in self.encoder:
             y = block(y)
             skips.append(y)
