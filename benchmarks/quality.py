@@ -48,12 +48,11 @@ TRAINED: dict[str, tuple[str, dict[str, Any]]] = {
     "blindspot scratch": ("blindspot", {"from_scratch": True}),
     "sasl": ("sasl", {}),
     "n2n": ("n2n", {"pairs": "frames", "frame_distance": 3}),
-    "n2n scratch": ("n2n", {"pairs": "frames", "frame_distance": 3, "from_scratch": True}),
     "auto": ("auto", {}),
 }
 FILTERS = ("noisy", "mean", "gaussian", "nlm", "bm3d")
 METHODS = (*FILTERS, *TRAINED)
-NEEDS_FRAMES = ("mean", "n2n", "n2n scratch")
+NEEDS_FRAMES = ("mean", "n2n")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from napari_ssdenoise.algorithms._base import Network, UNetAlgorithm
-from napari_ssdenoise.algorithms._warm_start import WarmStarted
 from napari_ssdenoise.engine.scenes import Scene, View
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ PAIRS = 12  # looked at, to see whether frames move
 
 
 @dataclass(frozen=True, kw_only=True)
-class Noise2Noise(WarmStarted, UNetAlgorithm):
+class Noise2Noise(UNetAlgorithm):
     """Learn to predict one noisy view of a scene from another one.
 
     Assumes that both views show the same scene, registered to the pixel, with noise of zero mean that is independent
@@ -34,7 +33,6 @@ class Noise2Noise(WarmStarted, UNetAlgorithm):
     key: ClassVar[str] = "n2n"
     title: ClassVar[str] = "Noise2Noise"
     reference: ClassVar[str] = "Lehtinen et al.: Noise2Noise. ICML 2018."
-    weights: ClassVar[str] = "denoising-unet.safetensors"
 
     pairs: Annotated[
         Literal["target", "frames", "channels"],
