@@ -12,8 +12,9 @@ import torch
 
 from napari_ssdenoise.algorithms import Noise2Noise, Noise2Void
 from napari_ssdenoise.engine import trainer as engine
+from napari_ssdenoise.engine.annealing import annealing
 from napari_ssdenoise.engine.patches import PatchSampler, block_shape, choose_patch
-from napari_ssdenoise.engine.trainer import Trainer, annealing, train
+from napari_ssdenoise.engine.trainer import Trainer, train
 from napari_ssdenoise.volume import Volume
 
 if TYPE_CHECKING:

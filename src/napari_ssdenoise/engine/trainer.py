@@ -17,6 +17,7 @@ import torch
 
 from napari_ssdenoise.algorithms import get_algorithm
 from napari_ssdenoise.axes import Channels, Layout
+from napari_ssdenoise.engine.annealing import annealing
 from napari_ssdenoise.engine.device import (
     Precision,
     autocast,
@@ -28,6 +29,7 @@ from napari_ssdenoise.engine.device import (
 from napari_ssdenoise.engine.judge import Judge
 from napari_ssdenoise.engine.memory import reused_memory
 from napari_ssdenoise.engine.patches import Batch, PatchSampler, choose_patch
+from napari_ssdenoise.engine.record import record_of
 from napari_ssdenoise.model import Geometry, TrainedModel
 from napari_ssdenoise.networks.blocks import MEMORY_FORMAT, placed
 from napari_ssdenoise.normalize import Normalization
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
     from napari_ssdenoise.algorithms import Algorithm, Conditions
     from napari_ssdenoise.engine.scenes import Scene
 
-HISTORY_POINTS = 500
 CALIBRATION_PIXELS = 1 << 19
 DEFAULT = "n2v"
 CONTINUED = 0.25  # of the usual step size, where a trained model goes on learning
@@ -148,7 +149,7 @@ class Trainer(Iterator[TrainStep]):
         asked = asdict(self.algorithm)
         self.algorithm, self.conditions, told = self._fit(scenes)
         self.steps = self.algorithm.usual_steps if steps is None and seconds is None else steps
-        self._chosen = [name for name, value in asdict(self.algorithm).items() if value != asked[name]]
+        self.chosen = [name for name, value in asdict(self.algorithm).items() if value != asked[name]]
         side = self.algorithm.patch or self.algorithm.patch_side
         patch = choose_patch(self.geometry.spatial, [v.shape for v in views], stride, side)
         self.sampler = PatchSampler(
@@ -229,7 +230,7 @@ class Trainer(Iterator[TrainStep]):
             network=network,
             geometry=self.geometry,
             normalization=self.normalization,
-            record=self._record(),
+            record=record_of(self),
             conditions=self.conditions,
         )
 
@@ -415,40 +416,6 @@ class Trainer(Iterator[TrainStep]):
         used = self.fraction
         return TrainStep(self.step, self.steps, self._loss, self.seconds, self.seconds * (1 - used) / used, used)
 
-    def _record(self) -> dict[str, Any]:
-        """Return what a saved model says about its training."""
-        thin = max(1, len(self.history) // HISTORY_POINTS)
-        curve = [
-            (part[-1][0], round(part[-1][1], 3), float(np.mean([entry[2] for entry in part])))
-            for part in (self.history[i : i + thin] for i in range(0, len(self.history), thin))
-        ]
-        return {
-            "steps": self.step,
-            "seconds": round(self.seconds, 3),
-            "seed": self.seed,
-            **({"remarks": list(self.remarks)} if self.remarks else {}),
-            "chosen": self._chosen,  # settings that the images decided
-            **({} if self.moved is None else {"moved": round(self.moved, 4)}),
-            **({"continues": _summary(self.start)} if self.start else {}),
-            "device": str(self.device),
-            "precision": str(self.dtype).removeprefix("torch."),
-            "patch": list(self.sampler.patch),
-            "batch": self.sampler.batch,
-            "loss": curve,
-            "held_out": [(step, round(seconds, 3), loss) for step, seconds, loss in self.held_out],
-            "data": [
-                {
-                    "name": v.name,
-                    "axes": v.axes,
-                    "shape": list(v.shape),
-                    "dtype": str(v.dtype),
-                    "scale": list(v.scale),
-                    "units": list(v.units),
-                }
-                for v in self.volumes
-            ],
-        }
-
 
 def _continue(network: Any, model: TrainedModel) -> None:
     """Give a new network the weights of a trained one.
@@ -466,32 +433,6 @@ def _continue(network: Any, model: TrainedModel) -> None:
             f"{model.geometry.n_channels} channel(s)) is of another kind of network. Use its algorithm, its depth and "
             "width, and images with the same axes."
         ) from error
-
-
-def _summary(model: TrainedModel) -> dict[str, Any]:
-    """Say what a model was, for the record of one that goes on from it."""
-    record = model.record
-    earlier = {"continues": record["continues"]} if "continues" in record else {}
-    return {"algorithm": model.algorithm.key, **{k: record.get(k) for k in ("steps", "seconds", "data")}, **earlier}
-
-
-def annealing(fraction: float, step: int, steady: float = 0.0, warm_up: int = 20) -> float:
-    """Return the learning rate's factor: a short warm-up, then a cosine down to zero at the end of the budget.
-
-    Parameters
-    ----------
-    fraction
-        Share of the budget that is used.
-    step
-        Steps done.
-    steady
-        Share of the budget before the cosine begins; 1 for no cosine.
-    warm_up
-        Steps in which it rises.
-    """
-    falling = max(0.0, fraction - steady) / (1 - steady) if steady < 1 else 0.0
-    rising = min(1.0, (step + 1) / warm_up) if warm_up else 1.0
-    return rising * 0.5 * (1 + math.cos(math.pi * falling))
 
 
 def train(
