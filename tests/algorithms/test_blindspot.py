@@ -10,7 +10,7 @@ import torch
 
 import napari_ssdenoise as ssd
 from napari_ssdenoise.algorithms import blindspot
-from napari_ssdenoise.algorithms.blindspot import BlindSpot
+from napari_ssdenoise.algorithms.blindspot import TOO_STRONG, BlindSpot
 from napari_ssdenoise.engine.patches import Batch
 from napari_ssdenoise.noise import DOUBT, NOISES, NoiseLevel
 from napari_ssdenoise.volume import Volume
@@ -189,6 +189,24 @@ def test_calibration_undoes_too_much_certainty(trained: Any) -> None:
     assert float(algorithm.loss(network, held, torch.Generator())) > right
     algorithm.calibrate(network, [held])
     assert float(algorithm.loss(network, held, torch.Generator())) == pytest.approx(right, abs=3e-3)
+
+
+def test_noise_that_explains_more_than_there_is_becomes_weaker(trained: Any) -> None:
+    model, image, _ = trained
+    pixels = torch.from_numpy(model.normalization.apply(image[None]))[None]
+    shares = []
+    for too_much in (0.7, 1.0, 1.5):
+        told = torch.tensor(model.conditions[0]).reshape(1, 4, 1, 1).expand(1, 4, 160, 160).clone()
+        told[:, :3] *= too_much
+        network = model.geometry.build(model.algorithm).eval().requires_grad_(False)
+        network.load_state_dict(model.network.state_dict())
+        network.scale.logarithm.zero_()
+        model.algorithm.calibrate(network, [Batch(torch.cat([pixels, told], 1), pixels)])
+        assert network.scale.logarithm[0] == network.scale.logarithm[2]
+        shares.append(float(network.scale.logarithm[0].exp()))
+    assert shares[0] == 1
+    assert shares[1] >= 0.9
+    assert shares[2] == pytest.approx(1 - TOO_STRONG)
 
 
 @pytest.mark.parametrize("noise", ["poisson", "rician", "impulse"])

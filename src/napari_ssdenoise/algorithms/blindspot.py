@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 SHUFFLED = 0.05
 SHUFFLE_RADIUS = 2
 ADDED = 0.4
+# Where the spared pixels vary no more than the noise alone, that was taken for too strong: no network predicts a pixel
+# better than to this part of its variance. A measured variance is believed to be at most so much too large.
+LEAST_DOUBT = 0.02
+TOO_STRONG = 0.12
 EPOCHS = 240  # on one image of 512 x 512, its result is best after about so many, and 0.1 dB worse after twice as many
 
 
@@ -144,7 +148,12 @@ class BlindSpot(WarmStarted):
         return chosen.begun_for(views), conditions
 
     def _fits(self) -> bool:
-        return self.noise in ("gaussian", "poisson", "poisson-gaussian") and super()._fits()
+        return self._is_camera and super()._fits()
+
+    @property
+    def _is_camera(self) -> bool:
+        """Whether the noise is of one of the kinds that cameras have."""
+        return self.noise in ("gaussian", "poisson", "poisson-gaussian")
 
     def loss(self, network: Network, batch: Batch, rng: Generator) -> Tensor:
         """Return the negative log-likelihood of the noisy pixels (Laine et al., eq. 4)."""
@@ -166,7 +175,8 @@ class BlindSpot(WarmStarted):
         """Scale the network's variance, and add to it, so that it explains the spared pixels best.
 
         Of a single image, a network learns some noise by heart, and becomes too sure of itself: most of all where the
-        image is smooth, and it says that there is hardly any doubt.
+        image is smooth, and it says that there is hardly any doubt. A camera's noise that explains more than there is
+        becomes weaker.
         """
         import torch
 
@@ -176,17 +186,31 @@ class BlindSpot(WarmStarted):
         raw, target = (torch.cat(part, -1) for part in zip(*(_spared(network, b) for b in batches), strict=True))
         model, raw, conditions = self._split(raw, channels)
         told, doubt = conditions[:, :-channels], torch.ones_like(conditions[:, -channels:])
-        best, found = float("inf"), (1.0, DOUBT)
+        best, found = float("inf"), (1.0, 1.0, DOUBT)
         for scale in torch.linspace(-0.4, 1.2, 17).exp().tolist():
             wider = torch.cat([raw[:, :channels], scale * raw[:, channels:]], 1)
-            for added in (DOUBT, *torch.linspace(-7, 0, 29).exp().tolist()):
-                now = torch.cat([told, added * doubt], 1)
+            for share, added in self._shares():
+                now = torch.cat([share * told, added * doubt], 1)
                 loss = -float(model.log_likelihood(target, model.prior(wider, now), now).mean())
                 if loss < best:
-                    best, found = loss, (scale, added)
-        network.head.weight.data[channels:] *= found[0]
-        network.head.bias.data[channels:] *= found[0]
-        network.scale.logarithm.data[-channels:] = math.log(found[1] / DOUBT)
+                    best, found = loss, (scale, share, added)
+        scale, share, added = found
+        network.head.weight.data[channels:] *= scale
+        network.head.bias.data[channels:] *= scale
+        network.scale.logarithm.data[:-channels] += math.log(share)
+        network.scale.logarithm.data[-channels:] = math.log(added / DOUBT)
+
+    def _shares(self) -> list[tuple[float, float]]:
+        """List what of the noise's variance may be true, and what to add to the network's, in parts of that."""
+        import torch
+
+        from napari_ssdenoise.noise import DOUBT
+
+        added = torch.linspace(-7, 0, 29).exp().tolist()
+        if not self._is_camera:
+            return [(1.0, a) for a in (DOUBT, *added)]
+        shares = torch.linspace(1 - TOO_STRONG, 1, 13)[:-1].tolist()
+        return [*((s, LEAST_DOUBT / s) for s in shares), *((1.0, a) for a in added if a >= LEAST_DOUBT)]
 
     def read_out(self, raw: Tensor, noisy: Tensor) -> dict[str, Tensor]:
         from napari_ssdenoise.noise import CONDITIONS
