@@ -29,6 +29,7 @@ from napari_ssdenoise.demo import Panel, best_gaussian, save_picture
 
 FMD_TYPES = [f"{kind}_BPAE_{colour}" for kind in ("Confocal", "TwoPhoton") for colour in "BGR"]
 CROP = 256
+SETTINGS = ("noise", "sigma", "gain", "offset", "read_noise", "from_scratch")
 COLUMNS = (
     "noisy",
     "gaussian",
@@ -68,9 +69,7 @@ def measure(
         save_picture(options.pictures / f"{name.replace(' ', '_')}.png", panels, truth)
     error = np.abs(clean - truth)
     return {
-        "settings": {
-            k: v for k, v in vars(trainer.algorithm).items() if k in ("noise", "sigma", "gain", "offset", "read_noise")
-        },
+        "settings": {k: v for k, v in vars(trainer.algorithm).items() if k in SETTINGS},
         "train_seconds": round(trainer.seconds, 1),
         "steps": trainer.step,
         "noisy": ssd.psnr(noisy, truth, data_range),
