@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from napari_ssdenoise.engine.scenes import View
     from napari_ssdenoise.normalize import Normalization
 
-# Deviations of what lies in a window, in parts of the noise's, between which a place is neither flat nor textured: 1
-# and 5 grey levels (Li et al., eq. 6), for the paper's photographs, whose noise has a deviation of about 17.
-FLAT = 1 / 17
-TEXTURED = 5 / 17
+# Deviations within a window, in grey levels, between which a place is neither flat nor textured (Li et al., eq. 6), and
+# the deviation, in these, of the noise in the paper's photographs: other images are brought to it.
+FLAT, TEXTURED = 1, 5
+NOISE = 17
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,9 +98,8 @@ class SpatiallyAdaptive(UNetAlgorithm):
         from napari_ssdenoise.networks.local import local_deviation
 
         noise = (batch.target - smooth).square().mean().sqrt()
-        found = local_deviation(smooth) / noise
-        below, above = (17 * (found - bound) for bound in (FLAT, TEXTURED))
-        return below.clamp_max(0).sigmoid() + above.clamp_min(0).sigmoid() - 0.5
+        found = NOISE * local_deviation(smooth) / noise
+        return (found - FLAT).clamp_max(0).sigmoid() + (found - TEXTURED).clamp_min(0).sigmoid() - 0.5
 
     def _widths(self, ndim: int) -> tuple[int, ...]:
         """Return the blind neighbourhood's width along each spatial axis.

@@ -238,12 +238,12 @@ class Trainer(Iterator[TrainStep]):
         if self.fraction >= 1 or self._optimizer is None:  # or there is nothing to learn
             self.close()
             raise StopIteration
+        if not self.step and self._begun:
+            self._judge_weights()
         started, before = time.perf_counter(), self.fraction
         if not self._holding:
             self._holding = True
             self._held.enter_context(reused_memory())
-        if not self.step and self._begun:
-            self._judge_weights()
         batch = self._draw()
         if self.algorithm.spares:
             self._recent.append(batch)
