@@ -18,7 +18,7 @@ from napari_ssdenoise.io import WRITABLE
 logger = logging.getLogger(__name__)
 
 # Formats that hold any image; others become TIFF when a folder of outputs is asked for.
-KEPT_SUFFIXES = (".ome.zarr", ".zarr", ".ome.tif", ".ome.tiff", ".tif", ".tiff", ".npy")
+KEPT_SUFFIXES = (".ome.zarr", ".zarr", ".ome.tif", ".ome.tiff", ".tif", ".tiff", ".npy", ".nii", ".nii.gz")
 FORMATS = ("ome.zarr", "zarr", "ome.tif", "tif", "npy")
 MARK = ".denoised"
 STD_MARK = ".uncertainty"

@@ -29,7 +29,7 @@ __all__ = [
     "write_volume",
 ]
 
-WRITABLE: Final = (".ome.zarr", ".zarr", ".ome.tif", ".ome.tiff", ".tif", ".tiff", ".npy", ".png")
+WRITABLE: Final = (".ome.zarr", ".zarr", ".ome.tif", ".ome.tiff", ".tif", ".tiff", ".npy", ".png", ".nii", ".nii.gz")
 READABLE: Final = (*WRITABLE, ".jpg", ".jpeg")
 
 # Voxels copied at a time by write_volume.
@@ -72,6 +72,10 @@ def _read(path: Path, axes: str | None) -> Volume:
 
         return read_ome_zarr(path, axes)
     suffix = path.suffix.lower()
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        from napari_ssdenoise.io.nifti import read_nifti
+
+        return read_nifti(path, axes)
     if suffix in (".tif", ".tiff"):
         from napari_ssdenoise.io.tiff import read_tiff
 
@@ -118,7 +122,8 @@ def create_writer(
     Parameters
     ----------
     path
-        Its ending decides the format: ``.ome.zarr`` or ``.zarr``, ``.tif`` or ``.ome.tif``, ``.npy``, ``.png``.
+        Its ending decides the format: ``.ome.zarr`` or ``.zarr``, ``.tif`` or ``.ome.tif``, ``.npy``, ``.png``,
+        ``.nii`` or ``.nii.gz``.
     like
         Axes, pixel sizes, units, position, channels and metadata of the output; its pixels are not read.
     dtype
@@ -175,6 +180,10 @@ def _writer_class(path: Path) -> type[Writer]:
         from napari_ssdenoise.io.npy import NpyWriter
 
         return NpyWriter
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        from napari_ssdenoise.io.nifti_writer import NiftiWriter
+
+        return NiftiWriter
     if suffix == ".png":
         from napari_ssdenoise.io.png import PngWriter
 
@@ -192,6 +201,10 @@ def write_volume(path: Path, volume: Volume, *, overwrite: bool = False) -> Path
     """
     from napari_ssdenoise.io._pyramid import blocks
 
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        from napari_ssdenoise.io.nifti import as_stored
+
+        volume = as_stored(volume)
     grid = _grid(volume)
     writer = create_writer(path, volume, dtype=volume.dtype, overwrite=overwrite, grid=grid)
     try:
