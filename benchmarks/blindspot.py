@@ -38,7 +38,7 @@ COLUMNS = (
     "prior",
     "psnr",
     "psnr_augmented",
-    "estimated",
+    "assessed",
     "68 %",
     "95 %",
     "steps",
@@ -68,6 +68,7 @@ def measure(
         ]
         save_picture(options.pictures / f"{name.replace(' ', '_')}.png", panels, truth)
     error = np.abs(clean - truth)
+    quality = ssd.assess(model, frame, data_range=data_range).psnr
     return {
         "settings": {k: v for k, v in vars(trainer.algorithm).items() if k in SETTINGS},
         "train_seconds": round(trainer.seconds, 1),
@@ -80,7 +81,9 @@ def measure(
         "ssim": ssd.ssim(clean, truth, data_range),
         "psnr_augmented": ssd.psnr(augmented, truth, data_range),
         "ssim_augmented": ssd.ssim(augmented, truth, data_range),
-        "estimated": float(10 * np.log10(data_range**2 / np.mean(std**2))),
+        "assessed": quality and quality.value,
+        "assessed_between": quality and [quality.low, quality.high],
+        "from_std": float(10 * np.log10(data_range**2 / np.mean(std**2))),
         "68 %": float((error < std).mean()),
         "95 %": float((error < 1.96 * std).mean()),
         "augmented 68 %": float((np.abs(augmented - truth) < spread).mean()),
