@@ -69,7 +69,7 @@ main() {
     if (($# == 0)); then
         version=$("$runner/bin/python" -c 'import sys; print("py%d%d" % sys.version_info[:2])')
         # The largest one last, so that its summary is what the log ends with.
-        set -- -e "lint,types,package,headless,$version"
+        set -- -e "lint,types,docs,package,headless,$version"
     fi
     exec "$runner/bin/python" -m tox run "$@"
 }
