@@ -168,7 +168,7 @@ def open_volume(
     Parameters
     ----------
     source
-        A path (TIFF, OME-Zarr, zarr, .npy, .png, .nii), an array (numpy, memmap, dask, zarr) or a volume.
+        A path (TIFF, OME-Zarr, zarr, .npy, .png, NIfTI, DICOM), an array (numpy, memmap, dask, zarr) or a volume.
     axes
         One letter of ``TCZYXS`` per dimension; overrides what the file says. Guessed where nobody says.
     scale

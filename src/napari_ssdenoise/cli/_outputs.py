@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 # Formats that hold any image; others become TIFF when a folder of outputs is asked for.
 KEPT_SUFFIXES = (".ome.zarr", ".zarr", ".ome.tif", ".ome.tiff", ".tif", ".tiff", ".npy", ".nii", ".nii.gz")
-FORMATS = ("ome.zarr", "zarr", "ome.tif", "tif", "npy")
+FORMATS = ("ome.zarr", "zarr", "ome.tif", "tif", "npy", "nii", "nii.gz")
 MARK = ".denoised"
 STD_MARK = ".uncertainty"
 
@@ -138,6 +138,8 @@ def distinct_names(inputs: Sequence[Path], suffix: str = "", mark: str = MARK) -
 
 def _name_parts(path: Path) -> tuple[list[str], str]:
     """Split a path into the names that may become the output's, the last one always used, and the output's suffix."""
+    from napari_ssdenoise.io._writer import is_zarr
+    from napari_ssdenoise.io.dicom import SUFFIXES, is_dicom
     from napari_ssdenoise.io.ome_zarr import store_of
 
     store, inner = store_of(_absolute(path))
@@ -145,6 +147,9 @@ def _name_parts(path: Path) -> tuple[list[str], str]:
     if inner:
         return [*folders, f"{_stem(store.name)}_{inner.replace('/', '_')}"], ".ome.zarr"
     suffix = next((s for s in KEPT_SUFFIXES if store.name.lower().endswith(s)), "")
+    series = store.is_dir() and not is_zarr(store)
+    if not suffix and (series or store.suffix.lower() in SUFFIXES or is_dicom(store)):
+        return [*folders, store.stem if store.suffix.lower() in SUFFIXES else store.name], ".nii.gz"
     name = store.name[: -len(suffix)] if suffix else store.stem
     return [*folders, name], store.name[-len(suffix) :] if suffix else ".tif"
 

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 WRITABLE: Final = (".ome.zarr", ".zarr", ".ome.tif", ".ome.tiff", ".tif", ".tiff", ".npy", ".png", ".nii", ".nii.gz")
-READABLE: Final = (*WRITABLE, ".jpg", ".jpeg")
+READABLE: Final = (*WRITABLE, ".jpg", ".jpeg", ".dcm")
 
 # Voxels copied at a time by write_volume.
 _BLOCK = 2**24
@@ -42,7 +42,7 @@ def read_volume(path: Path, axes: str | None = None) -> Volume:
     Parameters
     ----------
     path
-        A file, a Zarr store, or an image inside a store (``store.zarr/name``).
+        A file, a Zarr store, an image inside a store (``store.zarr/name``), or a folder with a DICOM series.
     axes
         One letter of ``TCZYXS`` per dimension; overrides what the file says. Pixel sizes of renamed axes are dropped.
 
@@ -63,14 +63,7 @@ def _read(path: Path, axes: str | None) -> Volume:
     if not path.exists():
         raise FileNotFoundError(_not_found(path))
     if path.is_dir():
-        if not is_zarr(path) and not any(is_zarr(p) for p in path.parents):
-            raise ValueError(
-                f"{path} is a folder, but not a Zarr image (it has no zarr.json, .zgroup or .zarray). "
-                "Give an image file or a complete Zarr store."
-            )
-        from napari_ssdenoise.io.ome_zarr import read_ome_zarr
-
-        return read_ome_zarr(path, axes)
+        return _read_folder(path, axes)
     suffix = path.suffix.lower()
     if path.name.lower().endswith((".nii", ".nii.gz")):
         from napari_ssdenoise.io.nifti import read_nifti
@@ -90,7 +83,27 @@ def _read(path: Path, axes: str | None) -> Volume:
         return read_png(path, axes)
     if suffix == ".zarr":
         raise ValueError(f"{path} is a file, but a Zarr image is a folder. It is damaged, or has a wrong name.")
+    from napari_ssdenoise.io.dicom import SUFFIXES, is_dicom, read_dicom
+
+    if suffix in SUFFIXES or is_dicom(path):
+        return read_dicom(path, axes)
     raise ValueError(f"{path.name}: images of this kind are not known. Give one of {', '.join(READABLE)}.")
+
+
+def _read_folder(path: Path, axes: str | None) -> Volume:
+    """Open a Zarr store, or a DICOM series."""
+    if is_zarr(path) or any(is_zarr(p) for p in path.parents):
+        from napari_ssdenoise.io.ome_zarr import read_ome_zarr
+
+        return read_ome_zarr(path, axes)
+    from napari_ssdenoise.io.dicom import holds_dicom, read_dicom
+
+    if holds_dicom(path):
+        return read_dicom(path, axes)
+    raise ValueError(
+        f"{path} is a folder, but neither a Zarr image (it has no zarr.json, .zgroup or .zarray) nor one of DICOM "
+        "files. Give an image file, a complete Zarr store or the folder of a DICOM series."
+    )
 
 
 def _not_found(path: Path) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from napari_ssdenoise.io._affine import FACTORS, MILLIMETERS, factor_to, known_affine
 from napari_ssdenoise.io._units import is_time
 from napari_ssdenoise.io._writer import Writer, remove, require_space, reserve
 from napari_ssdenoise.io.nifti import DIMENSIONS, KEY, SIDECARS, base_name, pixel_sizes
@@ -22,37 +23,15 @@ _WIDER: Final = {"float16": "float32", "bool": "uint8"}
 # Datatype code and bits of RGB and RGBA.
 _COLOURS: Final = {3: (128, 24), 4: (2304, 32)}
 _LONGEST: Final = 2**15 - 1
-_MILLIMETERS: Final = {
-    "angstrom": 1e-7,
-    "picometer": 1e-9,
-    "nanometer": 1e-6,
-    "micrometer": 1e-3,
-    "millimeter": 1.0,
-    "centimeter": 10.0,
-    "decimeter": 100.0,
-    "meter": 1e3,
-    "kilometer": 1e6,
-    "inch": 25.4,
-    "foot": 304.8,
-}
-_SECONDS: Final = {
-    "nanosecond": 1e-9,
-    "microsecond": 1e-6,
-    "millisecond": 1e-3,
-    "second": 1.0,
-    "minute": 60.0,
-    "hour": 3600.0,
-    "day": 86400.0,
-}
-_FACTORS: Final = _MILLIMETERS | _SECONDS
 
 
 class NiftiWriter(Writer):
     """Write ``.nii`` or ``.nii.gz``; how the image was made has no place in one and is left out.
 
     An image that came from a NIfTI keeps its header, extensions, position and orientation, adjusted if pixels have
-    become smaller or have moved; ``.bval`` and ``.bvec`` files are written beside it. Others get an affine in
-    millimetres from pixel size and position. A ``.nii.gz`` is compressed when all voxels are there.
+    become smaller or have moved; ``.bval`` and ``.bvec`` files are written beside it. Position and orientation of a
+    DICOM series are kept as well. Others get an affine in millimetres from pixel size and position. A ``.nii.gz`` is
+    compressed when all voxels are there.
     """
 
     @property
@@ -159,7 +138,7 @@ class NiftiWriter(Writer):
             if plain[i : i + 1] != axis or axis not in like.axes:
                 continue  # the dimension was renamed, and its size in the header is still the best that is known
             at = like.axes.index(axis)
-            factor = _factor(like.units[at], unit)
+            factor = factor_to(like.units[at], unit)
             steps[i] = like.scale[at] * factor / size
             if i < 3:
                 shift[i] = like.translate[at] * factor / size
@@ -178,19 +157,22 @@ class NiftiWriter(Writer):
     def _place(self, header: Any) -> None:
         """Give an image from another kind of file an affine in millimetres."""
         like = self.like
-        affine = np.eye(4)
-        space = time = "unknown"
+        affine, known = np.eye(4), known_affine(like)
+        space, time = "unknown" if known is None else "mm", "unknown"
         for axis, scale, unit, start in zip(like.axes, like.scale, like.units, like.translate, strict=True):
-            factor = _FACTORS.get(unit or "", 1.0)
+            factor = FACTORS.get(unit or "", 1.0)
             if axis in "XYZ":
                 i = DIMENSIONS.index(axis)
                 affine[i, i], affine[i, 3] = scale * factor, start * factor
-                space = "mm" if unit in _MILLIMETERS else space
+                space = "mm" if unit in MILLIMETERS else space
             elif axis == "T":
                 header["pixdim"][4] = abs(scale * factor)
                 time = "sec" if is_time(unit) else time
-        header.set_qform(affine, 2)
-        header.set_sform(affine, 2)
+        code = 2
+        if known is not None:
+            affine, code = known
+        header.set_qform(affine, code)
+        header.set_sform(affine, code)
         header.set_xyzt_units(space, time)
 
     def _complete(self, provenance: dict[str, Any]) -> None:
@@ -229,11 +211,6 @@ class NiftiWriter(Writer):
         if len(shape) != 4 or len(kept.get("bval", "").split()) != shape[0]:
             return {}
         return {self.path.with_name(f"{base_name(self.path)}.{k}"): kept[k] for k in SIDECARS if k in kept}
-
-
-def _factor(unit: str | None, other: str | None) -> float:
-    """Return how many of the other unit are one unit; 1 where either is not known."""
-    return _FACTORS[unit] / _FACTORS[other] if unit in _FACTORS and other in _FACTORS else 1.0
 
 
 def parse_head(head: bytes) -> Any:
