@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from napari_ssdenoise.algorithms import Algorithm, Conditions
     from napari_ssdenoise.engine.device import Precision
     from napari_ssdenoise.engine.distributed import Scheduler
+    from napari_ssdenoise.engine.glimpses import Gaze
     from napari_ssdenoise.engine.job import TileDone
     from napari_ssdenoise.engine.plan import Plan
     from napari_ssdenoise.engine.predict import Predictor
@@ -306,6 +307,7 @@ class TrainedModel:
         overwrite: bool = False,
         resume: bool = True,
         scheduler: str | Scheduler | None = None,
+        view: Gaze | None = None,
     ) -> Generator[TileDone]:
         """Denoise a volume of any size into a file, tile by tile.
 
@@ -332,6 +334,10 @@ class TrainedModel:
         scheduler
             A `Scheduler`, or the address of one, to compute on a cluster: each worker opens the image and the output
             (which must be OME-Zarr) by their paths.
+        view
+            Returns what somebody looks at, a slice for each of the volume's axes, or None. It is asked again and again,
+            and those parts of the file are filled first, in a quarter of ``memory`` beside the rest; the finished file
+            is the same. Not with a scheduler.
         memory, tile, precision, device, augment
             As for `predict`.
 
@@ -365,7 +371,7 @@ class TrainedModel:
             augment=augment,
             remote=scheduler is not None,
         )
-        return stream(task, overwrite=overwrite, resume=resume, scheduler=scheduler)
+        return stream(task, overwrite=overwrite, resume=resume, scheduler=scheduler, view=view)
 
     def save(self, path: str | PathLike[str], *, overwrite: bool = True) -> Path:
         """Save as a folder, or as one file if the name ends in .zip: JSON and safetensors."""

@@ -243,9 +243,9 @@ def test_a_stopped_stream_goes_on(viewer, open_widget, finish, tmp_path, monkeyp
     to_file = type(widget.model).predict_into
 
     def slowly(self, *args, **options):
-        for count, tile in enumerate(to_file(self, *args, **options)):
+        for tile in to_file(self, *args, **options):
             yield tile
-            if count == 2:
+            if tile.done == 3:
                 gate.wait(60)
 
     monkeypatch.setattr(type(widget.model), "predict_into", slowly)
@@ -264,6 +264,37 @@ def test_a_stopped_stream_goes_on(viewer, open_widget, finish, tmp_path, monkeyp
     finish(widget)
     assert (tmp_path / "clean.ome.zarr").is_dir()
     assert [layer.name for layer in viewer.layers] == ["film", "film denoised"]
+
+
+def test_what_is_in_view_comes_first(viewer, open_widget, finish, tmp_path, monkeypatch, qtbot):
+    viewer.add_image(noisy(8, 64, 64), name="film", axis_labels=("t", "y", "x"))
+    widget = open_widget()
+    train(widget, finish)
+    gates = {0: threading.Event(), 1: threading.Event()}
+    filled = []
+    to_file = type(widget.model).predict_into
+
+    def slowly(self, *args, **options):
+        for tile in to_file(self, *args, **options):
+            filled.append((tile.region[0].start if tile.region else None, tile.early))
+            yield tile
+            if len(filled) - 1 in gates:
+                gates[len(filled) - 1].wait(60)
+
+    monkeypatch.setattr(type(widget.model), "predict_into", slowly)
+    viewer.dims.set_current_step(0, 6)
+    widget.apply_to(tmp_path / "clean.ome.zarr")
+    qtbot.waitUntil(lambda: filled == [(6, True)], timeout=PATIENCE)
+    qtbot.waitUntil(lambda: "film denoised" in viewer.layers, timeout=PATIENCE)
+    filling = layer_named(viewer, "film denoised")
+    assert np.asarray(filling.data[6]).std() > 0
+    viewer.dims.set_current_step(0, 3)
+    qtbot.waitUntil(lambda: widget.applying._view[0].start == 3, timeout=PATIENCE)
+    for gate in gates.values():
+        gate.set()
+    finish(widget)
+    assert (3, True) in filled[1:5]  # blocks that were under way come before it
+    assert [plane for plane, early in filled if not early] == [*range(8), None]
 
 
 def test_save_and_load(viewer, open_widget, finish, tmp_path, monkeypatch):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -52,7 +52,7 @@ class Piece:
 
 def execute(
     predictor: Predictor, plan: Plan, volume: Volume, layout: Layout, units: Iterable[Unit], result_bytes: int = 0
-) -> Iterator[Piece]:
+) -> Generator[Piece]:
     """Compute units one after the other.
 
     If the device's memory runs out, what is left is computed in tiles of half the size.

@@ -49,6 +49,8 @@ class TileDone:
         Where the data is at the moment: beside the output until all is done.
     also
         The same of the further outputs.
+    early
+        Whether the region was computed out of turn, as it is looked at. It will come again, and does not count.
     """
 
     done: int
@@ -58,6 +60,7 @@ class TileDone:
     region: tuple[slice, ...] | None
     path: Path
     also: tuple[Path, ...] = ()
+    early: bool = False
 
 
 class Ledger:
@@ -158,6 +161,10 @@ class Task:
         """Write a block."""
         writer.write(self.region(block.place), [self.layout.from_network(image) for image in block.images])
 
+    def show(self, writer: Files, block: Block) -> None:
+        """Put a block into the files for those who look at them, until it is written in its turn."""
+        writer.show(self.region(block.place), [self.layout.from_network(image) for image in block.images])
+
     def region(self, place: Place) -> Region:
         """Return where a block is, in the volume's axes."""
         return self.layout.key(place.index, place.target)
@@ -230,6 +237,9 @@ class Job:
     def write(self, block: Block) -> Place:
         """Put a block on disk, and note it."""
         try:
+            if block.place.early:
+                self.task.show(self.writer, block)
+                return block.place
             self.task.put(self.writer, block)
             whole = self._written.add(block.place)
             if whole is not None:
@@ -244,10 +254,11 @@ class Job:
         if place is None:
             path, *also = (output.path for output in self.task.outputs)
             return TileDone(self._total, self._total, seconds, 0.0, None, path, tuple(also))
-        self._count += self._reported.add(place) is not None
+        self._count += not place.early and self._reported.add(place) is not None
         remaining = seconds / max(1, self._count - self._before) * (self._total - self._count)
         path, *also = self.writer.partials
-        return TileDone(self._count, self._total, seconds, remaining, self.task.region(place), path, tuple(also))
+        region = self.task.region(place)
+        return TileDone(self._count, self._total, seconds, remaining, region, path, tuple(also), place.early)
 
     def __enter__(self) -> Job:
         return self
@@ -285,6 +296,8 @@ class Place:
 
     index: tuple[int, ...]
     target: tuple[slice, ...]
+    # Whether it is out of turn: see `glimpses`.
+    early: bool = False
 
     @property
     def name(self) -> str:

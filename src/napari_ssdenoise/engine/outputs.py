@@ -92,6 +92,11 @@ class Files:
         for writer, image in zip(self.writers, images, strict=True):
             writer.write(region, image)
 
+    def show(self, region: Region, images: Sequence[NDArray[Any]]) -> None:
+        """Let a block of each output be seen until it is written; lower resolutions wait for that."""
+        for writer, image in zip(self.writers, images, strict=True):
+            writer.array[region] = image
+
     def finish(self, outputs: Sequence[Output], provenance: Mapping[str, Any]) -> None:
         """Complete all files, then give all their names: nobody finds one without the others."""
         for writer, output in zip(self.writers, outputs, strict=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, lcm, log2, prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from napari_ssdenoise.engine.memory import format_memory, parse_memory
 from napari_ssdenoise.engine.predict import BYTES_AROUND
@@ -170,19 +170,30 @@ def plan_volume(
         sizes = tuple(min(t, n) for t, n in zip(tile, shape, strict=True))
         tiles = TilePlan(shape, sizes, predictor.halo, predictor.stride, predictor.margin)
         return Plan.whole(tiles, layout.spatial, tiles.largest_input * predictor.bytes_per_pixel)
-    planner = _Planner(
-        predictor,
-        shape,
-        layout.spatial,
-        parse_memory(memory),
-        tuple(chunks or predictor.stride),
-        layout.sizes(layout.spatial, volume.chunks),
-        layout.n_channels(volume.shape),
-        volume.dtype.itemsize,
-        itemsize,
-        n_images,
-    )
-    return planner.best()
+    grain = tuple(chunks or predictor.stride)
+    return _Planner.of(predictor, volume, layout, shape, parse_memory(memory), grain, itemsize, n_images).best()
+
+
+def plan_part(
+    predictor: Predictor, volume: Volume, layout: Layout, shape: tuple[int, ...], *, memory: int, itemsize: int = 4
+) -> Plan:
+    """Plan the prediction of a part of one image, as if it were all of it.
+
+    Parameters
+    ----------
+    shape
+        Of the part with the input that it needs, per spatial axis.
+    memory
+        Upper bound in bytes.
+    itemsize
+        Bytes per pixel of the output.
+
+    Raises
+    ------
+    MemoryError
+        If not even the smallest tile fits.
+    """
+    return _Planner.of(predictor, volume, layout, shape, memory, predictor.stride, itemsize, 1).best()
 
 
 @dataclass(frozen=True)
@@ -199,6 +210,26 @@ class _Planner:
     input_bytes: int  # per value
     output_bytes: int
     n_images: int
+
+    @classmethod
+    def of(
+        cls,
+        predictor: Predictor,
+        volume: Volume,
+        layout: Layout,
+        shape: tuple[int, ...],
+        memory: int,
+        grain: tuple[int, ...],
+        output_bytes: int,
+        n_images: int,
+    ) -> Self:
+        """Make one for images of a volume, or for parts of them."""
+        chunks = layout.sizes(layout.spatial, volume.chunks)
+        channels = layout.n_channels(volume.shape)
+        input_bytes = volume.dtype.itemsize
+        return cls(
+            predictor, shape, layout.spatial, memory, grain, chunks, channels, input_bytes, output_bytes, n_images
+        )
 
     def best(self) -> Plan:
         """Return the plan that is done first."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_ssdenoise.engine.glimpses import Glimpses
 from napari_ssdenoise.engine.job import Block, Job, Place, Task, TileDone
 from napari_ssdenoise.engine.outputs import Output
 from napari_ssdenoise.engine.plan import plan_volume
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from napari_ssdenoise.axes import Layout
     from napari_ssdenoise.engine.device import Precision
     from napari_ssdenoise.engine.distributed import Scheduler
+    from napari_ssdenoise.engine.glimpses import Gaze
     from napari_ssdenoise.engine.plan import Plan
     from napari_ssdenoise.engine.predict import Predictor
     from napari_ssdenoise.model import TrainedModel
@@ -34,7 +36,12 @@ SMALLEST_SHARE = 8  # Y and X are divided by this at most, where memory is small
 
 
 def stream(
-    task: Task, *, overwrite: bool, resume: bool, scheduler: str | Scheduler | None = None
+    task: Task,
+    *,
+    overwrite: bool,
+    resume: bool,
+    scheduler: str | Scheduler | None = None,
+    view: Gaze | None = None,
 ) -> Generator[TileDone]:
     """Make an output, here or on the workers of a cluster; yield after each block and at the end."""
     with ExitStack() as stack:
@@ -45,9 +52,17 @@ def stream(
         if scheduler is not None:
             task = scheduler.share(task)
         with Job(task, overwrite=overwrite, resume=resume) as job:
-            for place in scheduler.run(job) if scheduler else _write_behind(task.blocks(job.left()), job):
+            for place in scheduler.run(job) if scheduler else _write_behind(_blocks(job, view), job):
                 yield job.report(place)
         yield job.report(None)
+
+
+def _blocks(job: Job, view: Gaze | None) -> Generator[Block | None]:
+    """Compute what is left of a job, and before it what is looked at."""
+    if view is None:
+        return job.task.blocks(job.left())
+    predictor = job.task.predictor()
+    return Glimpses(job, predictor, view).among(job.task.blocks(job.left(), predictor))
 
 
 def _write_behind(blocks: Generator[Block | None], job: Job) -> Iterator[Place]:

@@ -11,6 +11,7 @@ from napari.viewer import Viewer
 from qtpy.QtCore import QObject
 
 import napari_ssdenoise
+from napari_ssdenoise.axes import Region
 from napari_ssdenoise.engine.outputs import UNCERTAINTY
 from napari_ssdenoise.volume import Volume
 from napari_ssdenoise.widgets._control import Control
@@ -37,6 +38,7 @@ class ApplyControl(Control):
         self._about: dict[str, Any] = {}
         self._paths: dict[str, Path] = {}
         self._last: Progress | None = None
+        self._view: Region | None = None  # read by the thread that computes
 
     def begin(
         self, model: TrainedModel, layer: Image, volume: Volume, *, device: str, augment: bool, uncertainty: bool
@@ -93,7 +95,8 @@ class ApplyControl(Control):
                 result.remove()  # it showed the part that an earlier run had done
         paths = {MEAN: path, UNCERTAINTY: uncertainty_path(path)} if uncertainty else {MEAN: path}
         self._prepare(model, layer, list(paths), paths)
-        self.run(FileDenoising(model, volume, paths, device, augment, overwrite).reports)
+        self._look()
+        self.run(FileDenoising(model, volume, paths, device, augment, overwrite, lambda: self._view).reports)
 
     def take(self, report: Any) -> None:
         super().take(report)
@@ -110,6 +113,7 @@ class ApplyControl(Control):
                 result.touch()
 
     def tick(self) -> None:
+        self._look()
         for result in self.results.values():
             result.refresh()
         last = self._last
@@ -127,6 +131,12 @@ class ApplyControl(Control):
         done = f"{self._last.done} of {self._last.total} blocks are" if self._last is not None else "nothing is"
         more = "" if not self._paths or self._last is None else " Apply to the same file goes on from there."
         self.panel.say(f"Stopped: {done} done.{more}")
+
+    def _look(self) -> None:
+        """Note what is in view: the computation goes on there."""
+        if self.results:
+            source = self.results[MEAN].source
+            self._view = visible_region(self.viewer, source, pixels=1 << 40)
 
     def _where(self, output: str) -> str:
         layer = self.results[output].layer

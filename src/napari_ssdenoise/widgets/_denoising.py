@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -131,6 +131,7 @@ class FileDenoising:
     device: str = "auto"
     augment: bool = False
     overwrite: bool = False
+    view: Callable[[], Region | None] | None = None  # what is looked at, now: that comes first
 
     def reports(self, stop: Event) -> Generator[Any, None, None]:
         """Yield `Stage`, a `Filling` of each output, `Progress` after every tile, and finished `Filling`s."""
@@ -147,6 +148,7 @@ class FileDenoising:
             device=self.device,
             augment=self.augment,
             overwrite=self.overwrite,
+            view=self.view,
         )
         started = False
         try:
