@@ -14,6 +14,8 @@ from napari_ssdenoise.engine.distributed import Scheduler as Scheduler
 from napari_ssdenoise.engine.trainer import Trainer as Trainer
 from napari_ssdenoise.engine.trainer import TrainStep as TrainStep
 from napari_ssdenoise.engine.trainer import train as train
+from napari_ssdenoise.io.kspace import KSpace as KSpace
+from napari_ssdenoise.io.kspace import open_kspace as open_kspace
 from napari_ssdenoise.metrics import psnr as psnr
 from napari_ssdenoise.metrics import ssim as ssim
 from napari_ssdenoise.model import TrainedModel as TrainedModel
