@@ -18,7 +18,7 @@ NAME = "napari-ssdenoise"
 
 # Menus that napari fills from manifests; a name that is not among them is silently ignored.
 MENUS = {"napari/layers/filter", "napari/layers/transform"}
-SECTIONS = {"commands", "widgets", "menus", "sample_data"}
+SECTIONS = {"commands", "widgets", "menus", "sample_data", "readers", "writers"}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_manifest_has_only_sections_that_napari_reads(manifest):
 def test_every_command_that_is_used_is_defined(manifest):
     contributions = manifest["contributions"]
     defined = commands(manifest)
-    used = [item["command"] for section in ("widgets", "sample_data") for item in contributions[section]]
+    used = [item["command"] for section in (SECTIONS - {"commands", "menus"}) for item in contributions[section]]
     used += [item["command"] for items in contributions["menus"].values() for item in items]
     assert set(used) == set(defined)
     assert all(command.startswith(f"{NAME}.") for command in defined)

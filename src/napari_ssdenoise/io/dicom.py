@@ -53,7 +53,7 @@ def holds_dicom(folder: Path) -> bool:
     return bool(dicom_files(folder))
 
 
-def read_dicom(path: Path, axes: str | None = None) -> Volume:
+def read_dicom(path: Path | Sequence[Path], axes: str | None = None) -> Volume:
     """Open a DICOM series.
 
     Slices are sorted by where they lie along the normal of their plane, whatever the files are called. Planes at the
@@ -67,7 +67,8 @@ def read_dicom(path: Path, axes: str | None = None) -> Volume:
     Parameters
     ----------
     path
-        A folder with the files of one series, or one file: of a series in the same folder, or with many images.
+        A folder with the files of one series, or one file: of a series in the same folder, or with many images. Of
+        several files, these alone are read.
     axes
         One letter per dimension, where others than the ones found are wanted.
 
@@ -77,7 +78,11 @@ def read_dicom(path: Path, axes: str | None = None) -> Volume:
         If there are several series, or one that is incomplete, damaged, or compressed in a way that nothing here can
         decode.
     """
-    stack, about = _stack(path)
+    if isinstance(path, Path):
+        stack, about = _stack(path)
+    else:
+        files, path = path, path[0].parent
+        stack, about = _only(read_frames(files), path)
     try:
         ordered = order(stack)
     except ValueError as exc:
@@ -115,13 +120,7 @@ def _stack(path: Path) -> tuple[list[Frame], dict[str, Any]]:
     if path.name.upper() == "DICOMDIR":
         path = path.parent
     if path.is_dir():
-        frames, about = read_frames(dicom_files(path))
-        if not frames:
-            raise ValueError(f"{path} holds no DICOM file with an image. Give the folder of a series.")
-        stacks = split(frames)
-        if len(stacks) > 1:
-            raise ValueError(_several(path, stacks, about))
-        return stacks[0], about[stacks[0][0].series]
+        return _only(read_frames(dicom_files(path)), path)
     if not is_dicom(path):
         raise ValueError(
             f"{path} is not a DICOM file: it does not begin like one. It is damaged, or of another kind; copy it "
@@ -140,6 +139,17 @@ def _stack(path: Path) -> tuple[list[Frame], dict[str, Any]]:
             "Give a series with slices of one direction."
         )
     return stacks[0], about[own[0].series]
+
+
+def _only(found: tuple[list[Frame], dict[str, dict[str, Any]]], folder: Path) -> tuple[list[Frame], dict[str, Any]]:
+    """Return the one stack of a folder."""
+    frames, about = found
+    if not frames:
+        raise ValueError(f"{folder} holds no DICOM file with an image. Give the folder of a series.")
+    stacks = split(frames)
+    if len(stacks) > 1:
+        raise ValueError(_several(folder, stacks, about))
+    return stacks[0], about[stacks[0][0].series]
 
 
 def _several(path: Path, stacks: Sequence[Sequence[Frame]], about: dict[str, dict[str, Any]]) -> str:

@@ -24,9 +24,13 @@ _WORDS = {
 LETTER = {word: letter for letter, words in _WORDS.items() for word in words}
 # Layers that only show work in progress carry this key in their metadata, and are offered nowhere as input.
 PREVIEW_KEY = "ssdenoise-preview"
+# Layers that show a part of a complex image have the part's name and the whole array under this key.
+COMPLEX_KEY = "complex"
 # Everything that places a layer in the world; a result without one of them would sit elsewhere, or lose its units.
 _PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 _LOOK = ("colormap", "gamma", "interpolation2d", "interpolation3d", "rendering")
+# What a layer's metadata hold of the file that it was read from: for the writers, and for results made of it.
+_FILE_KEYS = ("nifti", "dicom", COMPLEX_KEY)
 _LIMITS = (0.1, 99.8)
 _SAMPLED_SIDE = 256
 
@@ -89,7 +93,17 @@ def layer_volume(layer: Image, axes: str | None = None) -> Volume:
         axes, scale, translate, units = axes + "S", [*scale, 1.0], [*translate, 0.0], [*units, None]
         if data.shape[-1] == 4:
             data = data[..., :3] if hasattr(data, "__array_function__") else Opaque(data)
-    return Volume(data, axes, tuple(scale), tuple(units), tuple(translate), name=layer.name)
+    return Volume(
+        data, axes, tuple(scale), tuple(units), tuple(translate), name=layer.name, metadata=file_metadata(layer)
+    )
+
+
+def file_metadata(layer: Image) -> dict[str, Any]:
+    """Return what is known of the file that a layer came from, without its pixels: it holds for results as well."""
+    kept = {key: layer.metadata[key] for key in _FILE_KEYS if isinstance(layer.metadata.get(key), dict)}
+    if COMPLEX_KEY in kept:
+        kept[COMPLEX_KEY] = {"part": kept[COMPLEX_KEY].get("part")}
+    return kept
 
 
 @dataclass(frozen=True)

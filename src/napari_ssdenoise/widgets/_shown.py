@@ -10,7 +10,7 @@ from napari.viewer import Viewer
 from numpy.typing import NDArray
 
 from napari_ssdenoise.axes import Region
-from napari_ssdenoise.widgets._layers import PREVIEW_KEY, Pixels, clip_region, layer_array, look, place
+from napari_ssdenoise.widgets._layers import PREVIEW_KEY, Pixels, clip_region, file_metadata, layer_array, look, place
 
 
 def visible_region(viewer: Viewer, layer: Image, half: bool = False, pixels: int = 512 * 512) -> Region | None:
@@ -105,6 +105,7 @@ class AddedLayer:
             **look(self.source),
             "blending": self.source.blending,
             **options,
+            "metadata": file_metadata(self.source) | options.get("metadata", {}),
         }
         if not self.source.rgb:
             everything["contrast_limits"] = limits
