@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import nibabel as nib
 import numpy as np
 import pydicom
@@ -21,7 +22,11 @@ from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     EnhancedMRImageStorage,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
     ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGExtended12Bit,
+    JPEGLosslessSV1,
     JPEGLSLossless,
     RLELossless,
     generate_uid,
@@ -405,21 +410,55 @@ def test_a_series_travels_to_other_processes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(data))[2], stack()[2])
 
 
+def compressed(dataset: Dataset, syntax: Any, frame: bytes) -> Dataset:
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.PixelData = encapsulate([frame])
+    dataset["PixelData"].is_undefined_length = True
+    return dataset
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16"])
+@pytest.mark.parametrize(
+    ("syntax", "codec", "options"),
+    [
+        (JPEGLosslessSV1, "jpeg8", {"lossless": True}),
+        (JPEGLSLossless, "jpegls", {}),
+        (HTJ2KLossless, "htj2k", {}),
+    ],
+)
+def test_compressed_without_loss(syntax: Any, codec: str, options: Any, dtype: str, tmp_path: Path) -> None:
+    if not hasattr(imagecodecs, f"{codec}_encode"):
+        pytest.skip(f"this imagecodecs cannot write {codec}")
+    plane = stack((40, 32), "int16") - 100 if dtype == "int16" else stack((40, 32), dtype)
+    # Signed numbers are stored as what their bits are without a sign.
+    bits = plane.view(f"u{plane.dtype.itemsize}") if codec != "htj2k" else plane
+    frame = getattr(imagecodecs, f"{codec}_encode")(bits, **options)
+    volume = read_volume(save(compressed(placed(plane, 0), syntax, frame), tmp_path / "a.dcm"))
+    assert volume.dtype == np.dtype(dtype)
+    np.testing.assert_array_equal(volume[...], plane)
+
+
+def test_compressed_with_12_bits(tmp_path: Path) -> None:
+    plane = np.add.outer(np.arange(40), np.arange(32)).astype("uint16") * 40
+    frame = imagecodecs.jpeg8_encode(plane, level=100, bitspersample=12)
+    dataset = compressed(placed(plane, 0, BitsStored=12, HighBit=11), JPEGExtended12Bit, frame)
+    np.testing.assert_allclose(read_volume(save(dataset, tmp_path / "a.dcm"))[...], plane, atol=4)
+
+
+def test_compressed_colours(tmp_path: Path) -> None:
+    rgb = stack((40, 32, 3), "uint8")
+    dataset = compressed(image(rgb), JPEGLSLossless, imagecodecs.jpegls_encode(rgb))
+    np.testing.assert_array_equal(read_volume(save(dataset, tmp_path / "a.dcm"))[...], rgb)
+
+
 @pytest.mark.parametrize(
     ("syntax", "words"),
-    [
-        (JPEGLSLossless, "JPEG-LS.*no decoder for that is.*pip install"),
-        (MPEG4HP41, "MPEG-4.*no decoder here"),
-    ],
+    [(JPEG2000Lossless, "JPEG 2000.*no decoder for that is.*pip install"), (MPEG4HP41, "MPEG-4.*no decoder here")],
 )
 def test_what_cannot_be_decoded_is_told_at_the_door(
     syntax: Any, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dataset = placed(stack()[0], 0)
-    dataset.file_meta.TransferSyntaxUID = syntax
-    dataset.PixelData = encapsulate([b"\xff\xd8 no picture"])
-    dataset["PixelData"].is_undefined_length = True
-    path = save(dataset, tmp_path / "a.dcm")
+    path = save(compressed(placed(stack()[0], 0), syntax, b"\xff\xd8 no picture"), tmp_path / "a.dcm")
     monkeypatch.setattr(Decoder, "is_available", False)
     with pytest.raises(ValueError, match=rf"a\.dcm is compressed as {words}"):
         read_volume(path)

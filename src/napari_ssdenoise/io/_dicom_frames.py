@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import numpy as np
 
+from napari_ssdenoise.io._dicom_codecs import plugin_for, register
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -61,7 +63,8 @@ class Pixels:
             from pydicom import dcmread
             from pydicom.pixels.utils import pixel_array
 
-            image = pixel_array(dcmread(self.path) if self.syntax == _DEFLATED else self.path, index=index)
+            source = dcmread(self.path) if self.syntax == _DEFLATED else self.path
+            image = pixel_array(source, index=index, decoding_plugin=plugin_for(self.syntax))
             return image.astype(self.dtype, copy=False).reshape(self.shape)
         count = int(np.prod(self.shape))
         with self.path.open("rb") as file:
@@ -234,6 +237,7 @@ def check_decoder(pixels: Pixels) -> None:
     from pydicom.uid import UID
 
     name = UID(pixels.syntax).name
+    register()
     try:
         decoder = get_decoder(pixels.syntax)
     except NotImplementedError:
