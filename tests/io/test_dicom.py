@@ -502,7 +502,7 @@ def test_bad_files(kind: str, words: str, tmp_path: Path) -> None:
 
 
 def test_a_folder_without_images(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"neither a Zarr image .* nor one of DICOM files"):
+    with pytest.raises(ValueError, match=r"not a Zarr image .* holds no DICOM files"):
         read_volume(tmp_path)
     bad("no image", tmp_path)
     with pytest.raises(ValueError, match="holds no DICOM file with an image"):

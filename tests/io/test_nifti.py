@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from napari_ssdenoise.io import create_writer, read_volume, write_volume
+from napari_ssdenoise.io._affine import read_space
 from napari_ssdenoise.io._lazy import UnreadableError
 from napari_ssdenoise.volume import Volume
 
@@ -147,6 +148,27 @@ def test_other_images_get_an_affine_in_millimetres(axes: str, make_volume: MakeV
     np.testing.assert_array_equal(back[...].reshape(stored.shape), stored)
     if "T" in axes:
         assert (back.scale[back.axes.index("T")], back.units[back.axes.index("T")]) == (2.5, "second")
+
+
+@pytest.mark.parametrize("between", ["a.tif", "a.ome.tif", "a.ome.zarr"])
+@pytest.mark.parametrize("shape", [(7, 6), (7, 6, 5), (7, 6, 5, 4)])
+def test_the_affine_survives_other_formats(shape: tuple[int, ...], between: str, tmp_path: Path) -> None:
+    volume = read_volume(make(tmp_path / "a.nii", numbers(shape, "uint16")))
+    volume = replace(volume, scale=tuple(s / 3 if i == volume.ndim - 1 else s for i, s in enumerate(volume.scale)))
+    direct = nib.load(write_volume(tmp_path / "b.nii", volume))
+    after = nib.load(write_volume(tmp_path / "c.nii", read_volume(write_volume(tmp_path / between, volume))))
+    np.testing.assert_allclose(after.affine, direct.affine, rtol=1e-5)
+    assert not np.allclose(after.affine, AFFINE, atol=1e-3)
+    assert int(after.header["sform_code"]) == 4
+    np.testing.assert_array_equal(np.asarray(after.dataobj), numbers(shape, "uint16"))
+
+
+def test_notes_that_hold_no_affine(make_volume: MakeVolume, tmp_path: Path) -> None:
+    for bad in ({}, {"affine": [1]}, {"affine": "x"}, {"affine": np.eye(4).tolist(), "sizes": [0, 1, 1]}, None):
+        assert read_space(bad) == {}
+    volume = make_volume("ZYX")
+    assert "space" not in read_volume(write_volume(tmp_path / "a.ome.zarr", volume)).metadata
+    assert "space" not in read_volume(write_volume(tmp_path / "a.tif", volume)).metadata
 
 
 @pytest.mark.parametrize(("dtype", "stored"), [("float16", "float32"), ("bool", "uint8"), ("int64", "int64")])

@@ -101,8 +101,8 @@ def _read_folder(path: Path, axes: str | None) -> Volume:
     if holds_dicom(path):
         return read_dicom(path, axes)
     raise ValueError(
-        f"{path} is a folder, but neither a Zarr image (it has no zarr.json, .zgroup or .zarray) nor one of DICOM "
-        "files. Give an image file, a complete Zarr store or the folder of a DICOM series."
+        f"{path} is a folder, but not a Zarr image (it has no zarr.json, .zgroup or .zarray), and holds no DICOM files. "
+        "Give an image file, a complete Zarr store or the folder of a DICOM series."
     )
 
 

@@ -35,9 +35,7 @@ SECONDS: Final = {
 }
 FACTORS: Final = MILLIMETERS | SECONDS
 
-# Entries of a volume's metadata that may hold an ``affine``: four rows, from voxel X, Y, Z to millimetres in RAS+, of
-# the voxels as they were read; and a ``code``, which says what RAS+ means (1, the default: the scanner).
-_KEYS: Final = ("dicom",)
+KEY: Final = "space"
 # Sizes that differ by less have only been rounded.
 _ROUNDED: Final = 1e-6
 
@@ -47,13 +45,37 @@ def factor_to(unit: str | None, other: str | None) -> float:
     return FACTORS[unit] / FACTORS[other] if unit in FACTORS and other in FACTORS else 1.0
 
 
+def space_of(volume: Volume) -> dict[str, Any] | None:
+    """Return where a volume lay when it was read, in a form that JSON can hold; None if no file said so.
+
+    Returns
+    -------
+    dict
+        ``affine``: four rows, from voxel X, Y, Z to millimetres in RAS+; ``sizes`` that these voxels had along X, Y and
+        Z, in millimetres; ``code`` of what RAS+ means in a NIfTI (1, the default: the scanner).
+    """
+    kept = next((volume.metadata[k] for k in (KEY, "dicom", "nifti") if "affine" in volume.metadata.get(k, {})), None)
+    return {k: kept[k] for k in ("affine", "sizes", "code") if k in kept} if kept else None
+
+
+def read_space(note: Any) -> dict[str, Any]:
+    """Return the metadata of a note in a file that `space_of` made; empty if it is none."""
+    try:
+        affine, sizes = np.array(note["affine"], float), np.array(note.get("sizes", (1, 1, 1)), float)
+    except (KeyError, TypeError, ValueError):
+        return {}
+    sound = affine.shape == (4, 4) and sizes.shape == (3,) and np.isfinite(affine).all() and (sizes > 0).all()
+    return {KEY: dict(note)} if sound and isinstance(note.get("code", 1), int) else {}
+
+
 def known_affine(volume: Volume) -> tuple[NDArray[np.float64], int] | None:
     """Return the affine of a volume's voxels as they are now, and its code; None if the file it came from had none."""
-    kept: dict[str, Any] = next((volume.metadata[k] for k in _KEYS if "affine" in volume.metadata.get(k, {})), {})
+    kept = space_of(volume)
     if not kept:
         return None
     affine = np.array(kept["affine"], float)
-    return affine @ steps_since(volume, np.linalg.norm(affine[:3, :3], axis=0)), int(kept.get("code", 1))
+    sizes = np.array(kept.get("sizes", np.linalg.norm(affine[:3, :3], axis=0)), float)
+    return affine @ steps_since(volume, sizes), int(kept.get("code", 1))
 
 
 def steps_since(volume: Volume, sizes: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from napari_ssdenoise.axes import parse_axes
+from napari_ssdenoise.io._affine import factor_to
 from napari_ssdenoise.io._lazy import LazyArray, present
 from napari_ssdenoise.io._units import unit_name
 from napari_ssdenoise.io._writer import require_space
@@ -104,7 +105,8 @@ def read_nifti(path: Path, axes: str | None = None) -> Volume:
     intercept of the header are applied: 8- and 16-bit integers become float32, larger ones float64.
 
     ``metadata["nifti"]`` keeps the file's bytes before the voxels (``head``: header and extensions), the ``affine``
-    (four rows, from voxel X, Y, Z to millimetres in RAS+), and the text of ``bval`` and ``bvec`` files beside it.
+    (four rows, from voxel X, Y, Z to millimetres in RAS+) with its ``code`` and the ``sizes`` of the voxels, and the
+    text of ``bval`` and ``bvec`` files beside it.
 
     Raises
     ------
@@ -136,9 +138,16 @@ def read_nifti(path: Path, axes: str | None = None) -> Volume:
     )
     if axes:
         parse_axes(axes, lazy.shape)
-    kept: dict[str, Any] = {"head": head, "affine": np.asarray(image.affine, float).tolist(), **_sidecars(path)}
-    volume = Volume(lazy, shown, name=base_name(path), source=path, metadata={KEY: kept})
     sizes = dict(zip(DIMENSIONS, pixel_sizes(image.header), strict=False))
+    header = image.header
+    kept: dict[str, Any] = {
+        "head": head,
+        "affine": np.asarray(image.affine, float).tolist(),
+        "sizes": [sizes[a][0] * factor_to(sizes[a][1], "millimeter") for a in "XYZ"],
+        "code": int(header["sform_code"]) or int(header["qform_code"]),
+        **_sidecars(path),
+    }
+    volume = Volume(lazy, shown, name=base_name(path), source=path, metadata={KEY: kept})
     return replace(
         volume,
         scale=tuple(sizes[a][0] if a in sizes else 1.0 for a in shown),

@@ -30,8 +30,8 @@ class NiftiWriter(Writer):
 
     An image that came from a NIfTI keeps its header, extensions, position and orientation, adjusted if pixels have
     become smaller or have moved; ``.bval`` and ``.bvec`` files are written beside it. Position and orientation of a
-    DICOM series are kept as well. Others get an affine in millimetres from pixel size and position. A ``.nii.gz`` is
-    compressed when all voxels are there.
+    DICOM series are kept as well, and those of either in a TIFF or OME-Zarr that this package wrote. Others get an
+    affine in millimetres from pixel size and position. A ``.nii.gz`` is compressed when all voxels are there.
     """
 
     @property

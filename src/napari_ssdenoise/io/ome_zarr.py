@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_ssdenoise.axes import AXES, guess_axes, parse_axes
+from napari_ssdenoise.io._affine import read_space
 from napari_ssdenoise.io._channels import names_in
 from napari_ssdenoise.io._lazy import present
 from napari_ssdenoise.io._units import unit_name
@@ -216,6 +217,7 @@ def _image(
     note = attributes.get(NOTE)
     note = dict(note) if isinstance(note, dict) else {}
     before = str(note.pop("volume_axes", ""))
+    metadata |= read_space(note.pop("space", None))
     if note:
         metadata[NOTE] = note
     channels = metadata.get("omero", {}).get("channels") or []

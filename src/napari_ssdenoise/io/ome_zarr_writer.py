@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_ssdenoise.io import _pyramid
+from napari_ssdenoise.io._affine import space_of
 from napari_ssdenoise.io._channels import channels_of, color_of, window_of
 from napari_ssdenoise.io._units import is_length, is_time
 from napari_ssdenoise.io._writer import NOTE, Writer
@@ -128,11 +129,13 @@ class OmeZarrWriter(Writer):
         for level, factors in self._levels[len(arrays) :]:
             arrays.append(self._array(level, self._stored(self.chunks)))
             _pyramid.fill(arrays[-2], arrays[-1], factors)
+        space = space_of(self.like)
+        note = {**provenance, "volume_axes": self.like.axes} | ({"space": space} if space else {})
         image = self._image([level for level, _ in self._levels], arrays[-1])
         self._group.attrs.update(
             {
                 "ome": image.model_dump(mode="json", exclude_none=True),
-                NOTE: {**provenance, "volume_axes": self.like.axes},
+                NOTE: note,
             }
         )
 

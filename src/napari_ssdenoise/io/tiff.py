@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from napari_ssdenoise.axes import AXES, guess_axes, parse_axes
+from napari_ssdenoise.io._affine import read_space
 from napari_ssdenoise.io._channels import from_imagej, hex_color, names_in
 from napari_ssdenoise.io._lazy import present
 from napari_ssdenoise.io._units import unit_name
@@ -100,6 +101,9 @@ def _read(tif: TiffFile, path: Path, axes: str | None) -> Volume:
     extra = {k: v for k, v in note.items() if k == "provenance"}
     if extra:
         volume = replace(volume, metadata={**volume.metadata, NOTE: extra["provenance"]})
+    space = read_space(note.get("space"))
+    if space:
+        volume = replace(volume, metadata={**volume.metadata, **space})
     translate = note.get("translate")
     if isinstance(translate, list) and len(translate) == volume.ndim and named == note.get("axes"):
         volume = replace(volume, translate=tuple(translate))

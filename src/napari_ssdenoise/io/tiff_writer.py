@@ -8,6 +8,7 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
+from napari_ssdenoise.io._affine import space_of
 from napari_ssdenoise.io._channels import channels_of, color_of, names_in, ome_color, to_imagej
 from napari_ssdenoise.io._units import is_time, unit_symbol
 from napari_ssdenoise.io._writer import NOTE, Writer, require_space, reserve
@@ -111,6 +112,9 @@ class TiffWriter(Writer):
         note: dict[str, Any] = {"axes": like.axes, "shape": like.shape}
         if any(like.translate):
             note["translate"] = like.translate
+        space = space_of(like)
+        if space:
+            note["space"] = space
         return json.dumps(note | ({"provenance": provenance} if provenance else {}))
 
     def _notes(self) -> tuple[str, str]:
