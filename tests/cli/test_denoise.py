@@ -305,11 +305,11 @@ def test_names_are_told_apart_by_as_many_folders_as_needed():
     assert distinct_names(paths) == [f"{name}.denoised{end}" for name, end in zip(names, suffixes, strict=True)]
 
 
-def test_results_of_dicom_become_nifti(tmp_path):
+def test_results_of_scans_become_nifti(tmp_path):
     (tmp_path / "1.2.840").mkdir()
     (tmp_path / "IM0001").write_bytes(bytes(128) + b"DICM")
-    paths = [tmp_path / "1.2.840", tmp_path / "brain.dcm", tmp_path / "IM0001"]
-    names = ["1.2.840", "brain", "IM0001"]
+    paths = [tmp_path / name for name in ("1.2.840", "brain.dcm", "IM0001", "T1.img", "T2.hdr.gz")]
+    names = ["1.2.840", "brain", "IM0001", "T1", "T2"]
     assert distinct_names(paths) == [f"{name}.denoised.nii.gz" for name in names]
 
 

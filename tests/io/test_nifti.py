@@ -16,6 +16,7 @@ import pytest
 from napari_ssdenoise.io import create_writer, read_volume, write_volume
 from napari_ssdenoise.io._affine import read_space
 from napari_ssdenoise.io._lazy import UnreadableError
+from napari_ssdenoise.io.nifti import is_pair
 from napari_ssdenoise.volume import Volume
 
 MakeVolume = Callable[..., Volume]
@@ -243,6 +244,34 @@ def test_a_compressed_image_travels_to_other_processes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again[0], first)
     assert path == tmp_path / "a.nii.gz"
     assert len(rest) == 3
+
+
+@pytest.mark.parametrize("kind", [nib.Nifti1Pair, nib.Nifti2Pair])
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_pairs_of_header_and_voxels(ending: str, kind: Any, tmp_path: Path) -> None:
+    data = numbers((7, 6, 5, 4))
+    make(tmp_path / f"a.img{ending}", data, kind=kind)
+    single = nib.Nifti1Image if kind is nib.Nifti1Pair else nib.Nifti2Image
+    make(tmp_path / "single.nii", data, kind=single)
+    for name in ("a.img", "a.hdr"):
+        volume = read_volume(tmp_path / f"{name}{ending}")
+        assert (volume.name, volume.axes) == ("a", "TZYX")
+        np.testing.assert_array_equal(volume[1:3], data.T[1:3])
+        assert is_pair(tmp_path / f"{name}{ending}")
+        saved = write_volume(tmp_path / "b.nii", volume, overwrite=True)
+        assert saved.read_bytes() == (tmp_path / "single.nii").read_bytes()
+    with pytest.raises(ValueError, match=r"c\.img: output of this kind is not known.*\.nii"):
+        write_volume(tmp_path / "c.img", volume)
+
+
+def test_pairs_that_are_something_else(tmp_path: Path) -> None:
+    nib.save(nib.AnalyzeImage(numbers((7, 6, 5)), np.eye(4)), tmp_path / "a.img")
+    with pytest.raises(ValueError, match=r"a\.hdr is an image of the older Analyze format"):
+        read_volume(tmp_path / "a.hdr")
+    (tmp_path / "b.hdr").write_bytes(b"#?RADIANCE" * 99)
+    with pytest.raises(ValueError, match=r"b\.hdr cannot be read as a NIfTI image"):
+        read_volume(tmp_path / "b.hdr")
+    assert not any(is_pair(tmp_path / name) for name in ("a.hdr", "a.img", "b.hdr", "none.img", "a.nii"))
 
 
 @pytest.mark.parametrize("kind", ["empty", "truncated", "foreign", "head", "not packed"])

@@ -124,6 +124,16 @@ def test_complex_images_are_layers_of_their_parts(
     np.testing.assert_array_equal(np.asarray(one.dataobj), np.abs(data))
 
 
+@pytest.mark.parametrize("name", ["head.hdr", "head.img"])
+def test_pairs_of_header_and_voxels(name: str, viewer: Any, tmp_path: Path) -> None:
+    data = numbers((7, 6, 5), "int16")
+    nib.save(nib.Nifti1Pair(data, AFFINE), tmp_path / "head.img")
+    (layer,) = viewer.open(tmp_path / name, plugin=PLUGIN)
+    np.testing.assert_array_equal(np.asarray(layer.data), data.T)
+    layer.save(str(tmp_path / "one.nii"))
+    np.testing.assert_allclose(nib.load(tmp_path / "one.nii").affine, AFFINE, atol=1e-5)
+
+
 @pytest.mark.parametrize("names", [("real", "imaginary"), ("magnitude", "phase")])
 def test_changed_parts_are_put_together(names: tuple[str, str], viewer: Any, tmp_path: Path) -> None:
     data = numbers((7, 6, 5), "complex64")

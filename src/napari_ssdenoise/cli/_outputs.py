@@ -138,8 +138,6 @@ def distinct_names(inputs: Sequence[Path], suffix: str = "", mark: str = MARK) -
 
 def _name_parts(path: Path) -> tuple[list[str], str]:
     """Split a path into the names that may become the output's, the last one always used, and the output's suffix."""
-    from napari_ssdenoise.io._writer import is_zarr
-    from napari_ssdenoise.io.dicom import SUFFIXES, is_dicom
     from napari_ssdenoise.io.ome_zarr import store_of
 
     store, inner = store_of(_absolute(path))
@@ -147,11 +145,24 @@ def _name_parts(path: Path) -> tuple[list[str], str]:
     if inner:
         return [*folders, f"{_stem(store.name)}_{inner.replace('/', '_')}"], ".ome.zarr"
     suffix = next((s for s in KEPT_SUFFIXES if store.name.lower().endswith(s)), "")
-    series = store.is_dir() and not is_zarr(store)
-    if not suffix and (series or store.suffix.lower() in SUFFIXES or is_dicom(store)):
-        return [*folders, store.stem if store.suffix.lower() in SUFFIXES else store.name], ".nii.gz"
+    scan = "" if suffix else _scan_name(store)
+    if scan:
+        return [*folders, scan], ".nii.gz"
     name = store.name[: -len(suffix)] if suffix else store.stem
     return [*folders, name], store.name[-len(suffix) :] if suffix else ".tif"
+
+
+def _scan_name(path: Path) -> str:
+    """Return the name of a DICOM series or a pair of NIfTI files, whose results become NIfTI; of others none."""
+    from napari_ssdenoise.io._writer import is_zarr
+    from napari_ssdenoise.io.dicom import SUFFIXES, is_dicom
+    from napari_ssdenoise.io.nifti import PAIRS, base_name
+
+    if path.suffix.lower() in SUFFIXES:
+        return path.stem
+    if path.name.lower().endswith(PAIRS):
+        return base_name(path)
+    return path.name if (path.is_dir() and not is_zarr(path)) or is_dicom(path) else ""
 
 
 def _stem(name: str) -> str:

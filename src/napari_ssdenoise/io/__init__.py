@@ -65,7 +65,7 @@ def _read(path: Path, axes: str | None) -> Volume:
     if path.is_dir():
         return _read_folder(path, axes)
     suffix = path.suffix.lower()
-    if path.name.lower().endswith((".nii", ".nii.gz")):
+    if path.name.lower().endswith((".nii", ".nii.gz", ".hdr", ".img", ".hdr.gz", ".img.gz")):
         from napari_ssdenoise.io.nifti import read_nifti
 
         return read_nifti(path, axes)
@@ -101,8 +101,8 @@ def _read_folder(path: Path, axes: str | None) -> Volume:
     if holds_dicom(path):
         return read_dicom(path, axes)
     raise ValueError(
-        f"{path} is a folder, but not a Zarr image (it has no zarr.json, .zgroup or .zarray), and holds no DICOM files. "
-        "Give an image file, a complete Zarr store or the folder of a DICOM series."
+        f"{path} is a folder, but not a Zarr image (it has no zarr.json, .zgroup or .zarray), and holds no DICOM "
+        "files. Give an image file, a complete Zarr store or the folder of a DICOM series."
     )
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import re
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from math import isfinite
 from pathlib import Path
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 
 KEY: Final = "nifti"
 SUFFIXES: Final = (".nii", ".nii.gz")
+# Of images in two files, one for the header and one for the voxels.
+PAIRS: Final = (".hdr", ".img", ".hdr.gz", ".img.gz")
 # What the dimensions of a NIfTI mean, the fastest first; two more have no fixed meaning.
 DIMENSIONS: Final = "XYZTC"
 SIDECARS: Final = ("bval", "bvec")
@@ -36,9 +41,21 @@ def is_nifti(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
 
 
+def is_pair(path: Path) -> bool:
+    """Tell whether a file is one of the two of a NIfTI image; other formats use the same names."""
+    if not path.name.lower().endswith(PAIRS):
+        return False
+    head = path.with_name(re.sub(r"\.img(?=$|\.gz$)", ".hdr", path.name))
+    try:
+        start = _head(head, 348)
+    except (OSError, EOFError, ValueError):
+        return False
+    return start[344:347] == b"ni1" or start[4:7] == b"ni2"
+
+
 def base_name(path: Path) -> str:
-    """Return a file's name without ``.nii`` or ``.nii.gz``."""
-    return path.name[: path.name.lower().rindex(".nii")]
+    """Return a file's name without its ending."""
+    return path.name[: -len(next(s for s in (*SUFFIXES, *PAIRS) if path.name.lower().endswith(s)))]
 
 
 class _Unpacked:
@@ -98,7 +115,7 @@ class ScaledArray(LazyArray):
 
 
 def read_nifti(path: Path, axes: str | None = None) -> Volume:
-    """Open a NIfTI-1 or NIfTI-2 file, ``.nii`` or ``.nii.gz``.
+    """Open a NIfTI-1 or NIfTI-2 file: ``.nii``, ``.nii.gz``, or either of a pair of ``.hdr`` and ``.img``.
 
     The first dimension of a NIfTI is the fastest, so that ``X, Y, Z, T`` becomes ``TZYX``; a fifth is C. The file is
     memory-mapped; a compressed one is unpacked into a temporary file when the first voxel is read. The slope and
@@ -113,22 +130,12 @@ def read_nifti(path: Path, axes: str | None = None) -> Volume:
     ValueError
         If the file is damaged, is not a NIfTI, or holds no image.
     """
-    import nibabel
-
-    try:
-        image: Any = nibabel.load(path, mmap=False)
-        if not isinstance(image, nibabel.Nifti1Image):
-            raise ValueError(f"its content is that of {type(image).__name__}")
-        proxy: Any = image.dataobj
-        head = _head(path, int(proxy.offset))
+    image = _load(path)
+    proxy: Any = image.dataobj
+    with _clear_errors(path):
+        head, voxels = _parts(image, path)
         shape, dtype = tuple(int(n) for n in proxy.shape), np.dtype(proxy.dtype)
-        data, letters = _voxels(path, int(proxy.offset), dtype, shape)
-    except (OSError, MemoryError) as exc:
-        if getattr(exc, "errno", None) is not None or isinstance(exc, MemoryError):
-            raise
-        raise _damaged(path, exc) from exc
-    except Exception as exc:  # nibabel has its own types
-        raise _damaged(path, exc) from exc
+        data, letters = _voxels(voxels, int(proxy.offset), dtype, shape)
     shown = letters[0] + letters[2:] if letters[:2] == "CT" and data.shape[1] == 1 else letters
     slope, inter = float(proxy.slope), float(proxy.inter)
     lazy = (
@@ -155,15 +162,54 @@ def read_nifti(path: Path, axes: str | None = None) -> Volume:
     )
 
 
-def _damaged(path: Path, exc: Exception) -> ValueError:
-    return ValueError(
-        f"{path} cannot be read as a NIfTI image: {exc}. The file is damaged, incomplete or not a NIfTI. "
-        "Copy it again from where it came from, or convert it again."
-    )
+def _load(path: Path) -> Any:
+    """Read the header of an image."""
+    import nibabel
+
+    with _clear_errors(path):
+        image: Any = nibabel.load(path, mmap=False)
+    if isinstance(image, nibabel.AnalyzeImage) and not isinstance(image, nibabel.Nifti1Pair):
+        raise ValueError(
+            f"{path} is an image of the older Analyze format, which does not say which side is left. Convert it to "
+            "NIfTI with a program that knows where it came from."
+        )
+    with _clear_errors(path):
+        if not isinstance(image, nibabel.Nifti1Pair):
+            raise ValueError(f"its content is that of {type(image).__name__}")
+    return image
 
 
-def _head(path: Path, offset: int) -> bytes:
-    """Read what stands before the voxels."""
+def _parts(image: Any, path: Path) -> tuple[bytes, Path]:
+    """Return the bytes before the voxels, as they would stand in one file, and the file with the voxels."""
+    import nibabel
+
+    offset = int(image.dataobj.offset)
+    if isinstance(image, nibabel.Nifti1Image):
+        return _head(path, offset), path
+    header, voxels = (Path(image.file_map[kind].filename) for kind in ("header", "image"))
+    head = bytearray(_head(header))
+    head += bytes(max(0, len(image.header.binaryblock) + 4 - len(head)))
+    at = 4 if bytes(head[4:7]) == b"ni2" else 344
+    head[at : at + 2] = b"n+"
+    return bytes(head), voxels
+
+
+@contextmanager
+def _clear_errors(path: Path) -> Iterator[None]:
+    """Name the file, and say what to do, in errors that come from its content."""
+    try:
+        yield
+    except Exception as exc:  # nibabel has its own types
+        if isinstance(exc, MemoryError) or getattr(exc, "errno", None) is not None:
+            raise
+        raise ValueError(
+            f"{path} cannot be read as a NIfTI image: {exc}. The file is damaged, incomplete or not a NIfTI. "
+            "Copy it again from where it came from, or convert it again."
+        ) from exc
+
+
+def _head(path: Path, offset: int = -1) -> bytes:
+    """Read what stands before the voxels, or all."""
     with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
         head = file.read(offset)
     if len(head) < offset:

@@ -13,7 +13,7 @@ from napari.utils.notifications import show_warning
 
 from napari_ssdenoise.io import write_volume
 from napari_ssdenoise.io.dicom import holds_dicom, is_dicom, read_dicom
-from napari_ssdenoise.io.nifti import is_nifti, read_nifti
+from napari_ssdenoise.io.nifti import is_nifti, is_pair, read_nifti
 from napari_ssdenoise.volume import Volume
 from napari_ssdenoise.widgets._complex import PARTS, Part, join
 from napari_ssdenoise.widgets._layers import COMPLEX_KEY, contrast_limits, layer_volume, sample_of
@@ -27,8 +27,10 @@ class NotSavedError(RuntimeError):
 
 
 def nifti_reader(path: str | list[str]) -> Reader | None:
-    """Return the reader of a NIfTI file, None if it is something else."""
-    return _read_nifti if isinstance(path, str) and is_nifti(Path(path)) else None
+    """Return the reader of a NIfTI file or pair of files, None if it is something else."""
+    if not isinstance(path, str):
+        return None
+    return _read_nifti if is_nifti(Path(path)) or is_pair(Path(path)) else None
 
 
 def dicom_reader(path: str | list[str]) -> Reader | None:
