@@ -35,7 +35,15 @@ SECTIONS = {
         *("methods/sasl.md", "methods/zs-n2n.md", "methods/supervised.md", "methods/mzsr.md", "methods/zssr.md"),
     ],
     "Guides": [
-        *("super-resolution.md", "large-volumes.md", "cluster.md", "batch.md", "models.md", "reproducibility.md"),
+        *(
+            "formats.md",
+            "super-resolution.md",
+            "large-volumes.md",
+            "cluster.md",
+            "batch.md",
+            "models.md",
+            "reproducibility.md",
+        ),
         *("sample-complexity.md", "mri-*.md", "add-an-algorithm.md"),
     ],
     "Reference": [

@@ -239,6 +239,18 @@ def test_rounded_positions_are_evenly_spaced(tmp_path: Path, caplog: pytest.LogC
     assert volume.scale[0] == pytest.approx(0.333, abs=0.003)
 
 
+def test_without_a_pixel_size_there_are_no_units(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "T1", stack())
+    for path in folder.iterdir():
+        dataset = pydicom.dcmread(path)
+        del dataset.PixelSpacing
+        dataset.save_as(path)
+    volume = read_volume(folder)
+    np.testing.assert_array_equal(volume[...], stack())
+    assert (volume.scale, volume.units) == ((1.0,) * 3, (None,) * 3)
+    assert "affine" not in volume.metadata["dicom"]
+
+
 def test_a_tilted_gantry_shears_the_affine(tmp_path: Path) -> None:
     folder = tmp_path / "CT"
     folder.mkdir()

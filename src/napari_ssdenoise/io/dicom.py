@@ -189,10 +189,9 @@ def _dtype(stack: Sequence[Frame]) -> np.dtype[Any]:
 def _sizes(ordered: Ordered, first: Frame) -> dict[str, tuple[float, str | None]]:
     """Return size and unit of the axes of which they are known."""
     sizes: dict[str, tuple[float, str | None]] = {}
-    if first.spacing:
+    if first.spacing:  # a depth alone would give a unit to one of three axes
         sizes |= {"Y": (first.spacing[0], "millimeter"), "X": (first.spacing[1], "millimeter")}
-    if ordered.depth:
-        sizes["Z"] = (ordered.depth, "millimeter")
+        sizes["Z"] = (ordered.depth, "millimeter") if ordered.depth else (1.0, None)
     if ordered.interval:
         sizes["T"] = (ordered.interval, "second")
     return sizes
