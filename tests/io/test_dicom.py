@@ -32,7 +32,8 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from napari_ssdenoise.io import UnreadableError, _dicom_frames, create_writer, read_volume, write_volume
+from napari_ssdenoise.io import UnreadableError, _dicom_pixels, create_writer, read_volume, write_volume
+from napari_ssdenoise.io.dicom import holds_dicom
 
 # An oblique, anisotropic stack. Orthonormal directions of a row and down a column, in DICOM's axes.
 ROW = np.array([0.8, 0.6, 0.0])
@@ -239,6 +240,13 @@ def test_rounded_positions_are_evenly_spaced(tmp_path: Path, caplog: pytest.LogC
     assert volume.scale[0] == pytest.approx(0.333, abs=0.003)
 
 
+def test_a_direction_of_zeros_is_none(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "T1", stack(), ImageOrientationPatient=[0, 0, 0, 0, 0, 0])
+    volume = read_volume(folder)
+    np.testing.assert_array_equal(volume[...], stack())  # by instance number
+    assert "affine" not in volume.metadata["dicom"]
+
+
 def test_without_a_pixel_size_there_are_no_units(tmp_path: Path) -> None:
     folder = write_series(tmp_path / "T1", stack())
     for path in folder.iterdir():
@@ -410,8 +418,8 @@ def test_big_endian(tmp_path: Path) -> None:
 def test_only_the_slices_that_are_asked_for_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     volume = read_volume(write_series(tmp_path / "T1", stack()))
     opened = []
-    read = _dicom_frames.Pixels.read
-    monkeypatch.setattr(_dicom_frames.Pixels, "read", lambda self, i: (opened.append(self.path.name), read(self, i))[1])
+    read = _dicom_pixels.Pixels.read
+    monkeypatch.setattr(_dicom_pixels.Pixels, "read", lambda self, i: (opened.append(self.path.name), read(self, i))[1])
     volume[1:3, 2]
     assert opened == ["IM0003", "IM0006"]
     assert volume.chunks == (1, 6, 7)
@@ -516,6 +524,10 @@ def test_bad_files(kind: str, words: str, tmp_path: Path) -> None:
 def test_a_folder_without_images(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"not a Zarr image .* holds no DICOM files"):
         read_volume(tmp_path)
+    for i in range(3):
+        (tmp_path / f"folder {i}" / "deeper").mkdir(parents=True)
+    assert not holds_dicom(tmp_path)
+    assert not holds_dicom(tmp_path / "none")
     bad("no image", tmp_path)
     with pytest.raises(ValueError, match="holds no DICOM file with an image"):
         read_volume(tmp_path)

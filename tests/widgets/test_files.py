@@ -238,6 +238,17 @@ def test_what_cannot_be_saved_says_why(viewer: Any, tmp_path: Path) -> None:
     ]
 
 
+def test_a_turned_layer_is_told(viewer: Any, tmp_path: Path) -> None:
+    (layer,) = viewer.open(nifti(tmp_path / "head.nii", numbers((7, 6, 5), "int16")), plugin=PLUGIN)
+    before = len(notification_manager.records)
+    layer.save(str(tmp_path / "a.nii"))
+    assert len(notification_manager.records) == before
+    layer.affine = np.diag([1, 1, -1, 1])
+    layer.save(str(tmp_path / "b.nii"))
+    assert "saved without that" in notification_manager.records[-1].message
+    assert content(tmp_path / "b.nii") == content(tmp_path / "a.nii")
+
+
 def test_other_files_are_left_to_others(tmp_path: Path) -> None:
     (tmp_path / "a.dcm").write_bytes(b"nothing" * 50)
     assert files.dicom_reader(str(tmp_path / "a.dcm")) is None

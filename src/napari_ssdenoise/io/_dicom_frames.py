@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from napari_ssdenoise.io._dicom_codecs import plugin_for, register
+from napari_ssdenoise.io._dicom_pixels import Pixels, find_pixels, number, numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
 MAGIC: Final = b"DICM"
 # How deep below a folder its files may lie: patient, study, series.
 DEPTH: Final = 4
-_DEFLATED: Final = "1.2.840.10008.1.2.1.99"
-_PIXELS, _FLOATS, _DOUBLES = 0x7FE00010, 0x7FE00008, 0x7FE00009
+# How many files of a folder tell whether it is one of DICOM files.
+LOOKED_AT: Final = 64
+# By how much the normal of a plane may be longer or shorter than 1.
+_SKEW: Final = 0.05
 _PARTS: Final = {
     **dict.fromkeys(("M", "MAGNITUDE"), "magnitude"),
     **dict.fromkeys(("P", "PHASE", "PHASE MAP"), "phase"),
@@ -43,36 +46,6 @@ _TAGS: Final = (
     *("ImageOrientationPatient", "GridFrameOffsetVector", "RescaleSlope", "RescaleIntercept", "DoseGridScaling"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "DirectoryRecordSequence"),
 )
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """Where the pixels of a file lie, and how."""
-
-    path: Path
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    bits: int
-    syntax: str
-    # Of the first image, if its bytes need no decoding.
-    offset: int | None
-
-    def read(self, index: int) -> NDArray[Any]:
-        """Return one image as it is stored."""
-        if self.offset is None:
-            from pydicom import dcmread
-            from pydicom.pixels.utils import pixel_array
-
-            source = dcmread(self.path) if self.syntax == _DEFLATED else self.path
-            image = pixel_array(source, index=index, decoding_plugin=plugin_for(self.syntax))
-            return image.astype(self.dtype, copy=False).reshape(self.shape)
-        count = int(np.prod(self.shape))
-        with self.path.open("rb") as file:
-            file.seek(self.offset + index * count * self.dtype.itemsize)
-            stored = np.frombuffer(file.read(count * self.dtype.itemsize), self.dtype)
-        if stored.size < count:
-            raise ValueError("it ends before its pixels do")
-        return stored.reshape(self.shape)
 
 
 @dataclass(frozen=True)
@@ -129,8 +102,22 @@ def dicom_files(folder: Path, depth: int = DEPTH) -> list[Path]:
     found = [p for p in inside if p.is_file() and p.name.upper() != "DICOMDIR" and is_dicom(p)]
     if found or depth == 0:
         return found
-    below = (p for p in inside if p.is_dir() and not p.name.startswith(".") and p.suffix.lower() != ".zarr")
-    return [path for child in below for path in dicom_files(child, depth - 1)]
+    return [path for child in inside if _may_hold(child) for path in dicom_files(child, depth - 1)]
+
+
+def holds_dicom(folder: Path, depth: int = DEPTH) -> bool:
+    """Tell whether a folder, or one below it, holds DICOM files; only the first entries of each are looked at."""
+    try:
+        inside = list(islice(folder.iterdir(), LOOKED_AT))
+    except OSError:
+        return False
+    if any(p.is_file() and is_dicom(p) for p in inside):
+        return True
+    return depth > 0 and any(holds_dicom(child, depth - 1) for child in inside if _may_hold(child))
+
+
+def _may_hold(child: Path) -> bool:
+    return child.is_dir() and not child.is_symlink() and not child.name.startswith(".") and child.suffix != ".zarr"
 
 
 def read_frames(paths: Iterable[Path], series: str | None = None) -> tuple[list[Frame], dict[str, dict[str, Any]]]:
@@ -162,7 +149,7 @@ def read_frames(paths: Iterable[Path], series: str | None = None) -> tuple[list[
                 dataset = dcmread(file, stop_before_pixels=True, specific_tags=list(_TAGS))
                 if series is not None and _Header(dataset).series(path) != series:
                     continue
-                pixels = _pixels(path, file, dataset)
+                pixels = find_pixels(path, file, dataset)
                 for frame in _frames(dataset, pixels) if pixels else ():
                     frames.setdefault((frame.uid, frame.index), frame)
                     about.setdefault(frame.series, _kept(dataset))
@@ -176,89 +163,14 @@ def read_frames(paths: Iterable[Path], series: str | None = None) -> tuple[list[
     return list(frames.values()), about
 
 
-def _pixels(path: Path, file: BinaryIO, dataset: Any) -> Pixels | None:
-    """Find the pixels of a file whose header has just been read; None if it holds no image."""
-    rows, columns = (_number(dataset.get(k)) for k in ("Rows", "Columns"))
-    if not rows or not columns:
-        return None
-    syntax = dataset.file_meta.TransferSyntaxUID
-    samples = int(_number(dataset.get("SamplesPerPixel")) or 1)
-    bits = int(_number(dataset.get("BitsAllocated")) or 0)
-    photometric = str(dataset.get("PhotometricInterpretation", ""))
-    if photometric == "PALETTE COLOR":
-        raise ValueError("its colours come from a palette; convert it to RGB with the program that made it")
-    if "MOSAIC" in (dataset.get("ImageType") or ()):
-        raise ValueError("it shows many slices beside each other (a mosaic); convert the series with dcm2niix")
-    plain = not syntax.is_encapsulated and str(syntax) != _DEFLATED
-    tag, start, length = _element(file, dataset) if str(syntax) != _DEFLATED else (_PIXELS, 0, 0)
-    if tag not in (_PIXELS, _FLOATS, _DOUBLES):
-        return None
-    shape = (int(rows), int(columns), *((samples,) if samples > 1 else ()))
-    dtype = _stored_dtype(bits, signed=bool(dataset.get("PixelRepresentation")), floats=tag != _PIXELS)
-    count = int(_number(dataset.get("NumberOfFrames")) or 1)
-    needed = int(np.prod(shape)) * count * bits // 8
-    if plain and not photometric.startswith("YBR") and path.stat().st_size < start + needed:
-        raise ValueError(f"its pixels need {needed} bytes, but only {path.stat().st_size - start} are there")
-    direct = plain and syntax.is_little_endian and bits >= 8 and length >= needed
-    direct = direct and (samples == 1 or (photometric == "RGB" and not dataset.get("PlanarConfiguration")))
-    stored = int(_number(dataset.get("BitsStored")) or bits)
-    return Pixels(path, shape, dtype, stored, str(syntax), start if direct else None)
-
-
-def _element(file: BinaryIO, dataset: Any) -> tuple[int, int, int]:
-    """Return tag, position and length of the element that a file is at."""
-    implicit, little = dataset.original_encoding
-    order = "<" if little else ">"
-    head = file.read(8 if implicit else 12)
-    if len(head) < (8 if implicit else 12):
-        return 0, 0, 0
-    group, element = np.frombuffer(head[:4], order + "u2")
-    length = int(np.frombuffer(head[-4:], order + "u4")[0])
-    return int(group) << 16 | int(element), file.tell(), length
-
-
-def _stored_dtype(bits: int, *, signed: bool, floats: bool) -> np.dtype[Any]:
-    if bits not in (1, 8, 16, 32, 64):
-        raise ValueError(f"a pixel has {bits} bits, which is not supported")
-    if bits == 1:
-        return np.dtype(np.uint8)
-    return np.dtype(f"<{'f' if floats else 'i' if signed else 'u'}{bits // 8}")
-
-
-def check_decoder(pixels: Pixels) -> None:
-    """Find out at the door whether pixels can be decompressed.
-
-    Raises
-    ------
-    ValueError
-        If there is no decoder for them.
-    """
-    from pydicom.pixels.decoders.base import get_decoder
-    from pydicom.uid import UID
-
-    name = UID(pixels.syntax).name
-    register()
-    try:
-        decoder = get_decoder(pixels.syntax)
-    except NotImplementedError:
-        raise ValueError(
-            f"{pixels.path} is compressed as {name}, which no decoder here knows. Save it uncompressed."
-        ) from None
-    if not decoder.is_available:
-        raise ValueError(
-            f"{pixels.path} is compressed as {name}, and no decoder for that is installed. "
-            "Install one with 'pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg', or save it uncompressed."
-        )
-
-
 def _frames(dataset: Any, pixels: Pixels) -> Iterator[Frame]:
     """Describe every image of a file."""
-    count = int(_number(dataset.get("NumberOfFrames")) or 1)
+    count = int(number(dataset.get("NumberOfFrames")) or 1)
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [None])[0]
     each = dataset.get("PerFrameFunctionalGroupsSequence") or [None] * count
     if len(each) != count:
         raise ValueError(f"it has {count} images, but describes {len(each)}")
-    offsets = _numbers(dataset.get("GridFrameOffsetVector"), count)
+    offsets = numbers(dataset.get("GridFrameOffsetVector"), count)
     for index, own in enumerate(each):
         frame = _frame(_Header(dataset, shared, own), pixels, index)
         if own is None and count > 1 and frame.film is None and frame.orientation and frame.position:
@@ -291,33 +203,36 @@ class _Header:
 def _frame(header: _Header, pixels: Pixels, index: int) -> Frame:
     get = header.get
     values = "PixelValueTransformationSequence"
-    slope = _number(get("RescaleSlope", values)) or _number(get("DoseGridScaling")) or 1.0
-    spacing = _numbers(get("PixelSpacing", "PixelMeasuresSequence"), 2) or _numbers(get("ImagerPixelSpacing"), 2)
+    slope = number(get("RescaleSlope", values)) or number(get("DoseGridScaling")) or 1.0
+    spacing = numbers(get("PixelSpacing", "PixelMeasuresSequence"), 2) or numbers(get("ImagerPixelSpacing"), 2)
     measures = "PixelMeasuresSequence"
-    thickness = _number(get("SpacingBetweenSlices", measures)) or _number(get("SliceThickness", measures))
+    thickness = number(get("SpacingBetweenSlices", measures)) or number(get("SliceThickness", measures))
     content = "FrameContentSequence"
     order = (
-        _number(get("TemporalPositionIndex", content)) or _number(get("TemporalPositionIdentifier")),
-        _number(get("FrameAcquisitionNumber", content)) or _number(get("AcquisitionNumber")),
-        _number(get("InstanceNumber")),
+        number(get("TemporalPositionIndex", content)) or number(get("TemporalPositionIdentifier")),
+        number(get("FrameAcquisitionNumber", content)) or number(get("AcquisitionNumber")),
+        number(get("InstanceNumber")),
         float(index),
     )
-    triggered = _number(get("NominalCardiacTriggerDelayTime", "CardiacSynchronizationSequence"))
-    triggered = _number(get("TriggerTime")) if triggered is None else triggered
-    echo = _number(get("EffectiveEchoTime", "MREchoSequence"))
+    triggered = number(get("NominalCardiacTriggerDelayTime", "CardiacSynchronizationSequence"))
+    triggered = number(get("TriggerTime")) if triggered is None else triggered
+    echo = number(get("EffectiveEchoTime", "MREchoSequence"))
+    orientation = numbers(get("ImageOrientationPatient", "PlaneOrientationSequence"), 6)
+    if orientation and abs(np.linalg.norm(normal(orientation)) - 1) > _SKEW:
+        orientation = None  # some programs write zeros
     return Frame(
         pixels,
         index,
         series=header.series(pixels.path),
         uid=str(get("SOPInstanceUID") or pixels.path),
         slope=slope,
-        inter=_number(get("RescaleIntercept", values)) or 0.0,
-        orientation=_numbers(get("ImageOrientationPatient", "PlaneOrientationSequence"), 6),
-        position=_numbers(get("ImagePositionPatient", "PlanePositionSequence"), 3),
+        inter=number(get("RescaleIntercept", values)) or 0.0,
+        orientation=orientation,
+        position=numbers(get("ImagePositionPatient", "PlanePositionSequence"), 3),
         spacing=spacing if spacing and min(spacing) > 0 else None,
         thickness=abs(thickness or 0.0),
         part=_part(header),
-        echo=_number(get("EchoTime")) if echo is None else echo,
+        echo=number(get("EchoTime")) if echo is None else echo,
         order=tuple(0.0 if value is None else value for value in order),
         triggered=None if triggered is None else triggered / 1000,
         acquired=_clock(header),
@@ -355,11 +270,11 @@ def _clock(header: _Header) -> float | None:
 
 def _film(header: _Header) -> float | None:
     """Return the seconds between the images of a film."""
-    steps = _numbers(header.get("FrameTimeVector"))
-    step = _number(header.get("FrameTime")) or (float(np.median(steps[1:])) if steps and len(steps) > 1 else None)
+    steps = numbers(header.get("FrameTimeVector"))
+    step = number(header.get("FrameTime")) or (float(np.median(steps[1:])) if steps and len(steps) > 1 else None)
     if step:
         return step / 1000
-    rate = _number(header.get("CineRate"))
+    rate = number(header.get("CineRate"))
     return 1 / rate if rate else None
 
 
@@ -370,32 +285,11 @@ def _kept(dataset: Any) -> dict[str, Any]:
         value = dataset.get(keyword)
         if value is None or value == "":
             continue
-        number = None if isinstance(value, str) else _number(value)
-        kept[keyword] = str(value).strip() if number is None else number
+        size = None if isinstance(value, str) else number(value)
+        kept[keyword] = str(value).strip() if size is None else size
     return kept
 
 
 def normal(orientation: tuple[float, ...]) -> NDArray[np.float64]:
     """Return the direction in which slices follow each other."""
     return np.cross(orientation[:3], orientation[3:])
-
-
-def _number(value: Any) -> float | None:
-    """Return a header's value as a number, None if it is none."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if np.isfinite(number) else None
-
-
-def _numbers(value: Any, count: int | None = None) -> tuple[float, ...] | None:
-    """Return a header's values as numbers, None unless they are as many as should be."""
-    if value is None or isinstance(value, (str, bytes)):
-        return None
-    try:
-        numbers = tuple(float(v) for v in value)
-    except (TypeError, ValueError):
-        return None
-    right = numbers and (count is None or len(numbers) == count) and bool(np.isfinite(numbers).all())
-    return numbers if right else None

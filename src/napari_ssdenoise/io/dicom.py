@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from napari_ssdenoise.axes import parse_axes
-from napari_ssdenoise.io._dicom_frames import Frame, check_decoder, dicom_files, is_dicom, read_frames
+from napari_ssdenoise.io._dicom_frames import Frame, dicom_files, holds_dicom, is_dicom, read_frames
 from napari_ssdenoise.io._dicom_order import Ordered, order, split
+from napari_ssdenoise.io._dicom_pixels import check_decoder
 from napari_ssdenoise.io._lazy import present
 from napari_ssdenoise.volume import Volume
 
@@ -46,11 +47,6 @@ class _Planes:
         for at in np.ndindex(chosen.shape):
             block[at] = chosen[at].read(self.dtype)[key[3:]]
         return block
-
-
-def holds_dicom(folder: Path) -> bool:
-    """Tell whether a folder, or one below it, holds DICOM files."""
-    return bool(dicom_files(folder))
 
 
 def read_dicom(path: Path | Sequence[Path], axes: str | None = None) -> Volume:

@@ -110,6 +110,9 @@ def _volume(layer: LayerData) -> Volume:
     made = Layer.create(*layer)
     if not isinstance(made, Image):
         raise NotSavedError(f"“{made.name}” is not an image. Select an image layer to save it as NIfTI.")
+    turned = (made.rotate, np.eye(made.ndim)), (made.affine.affine_matrix, np.eye(made.ndim + 1)), (made.shear, 0)
+    if not all(np.allclose(found, plain) for found, plain in turned):
+        show_warning(f"“{made.name}” is turned or moved in the viewer by its affine; the NIfTI is saved without that.")
     return layer_volume(made)
 
 
