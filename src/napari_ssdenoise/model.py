@@ -113,6 +113,8 @@ class TrainedModel:
         How it was trained: steps, seconds, seed, data, loss curve, versions.
     conditions
         What the network is told about the noise, by channel; see `Algorithm.fitted`.
+    path
+        Where it was loaded from, if it was.
     """
 
     algorithm: Algorithm
@@ -121,6 +123,7 @@ class TrainedModel:
     normalization: Normalization
     record: Mapping[str, Any] = field(default_factory=dict)
     conditions: Conditions = ()
+    path: Path | None = None
 
     def predictor(self, *, device: str = "auto", precision: Precision = "auto", augment: bool = False) -> Predictor:
         """Make the network ready for inference on a device."""

@@ -84,6 +84,7 @@ class Upscaler(Trainer):
         spatial = "ZYX" if algorithm.factor_z > 1 else "YX"
         options: dict[str, Any] = {"device": device, "precision": precision, "seed": seed, "spatial": spatial}
         super().__init__(algorithm, self.volume, steps=max(1, self.adapt), **options)
+        self.asked |= {"method": method_of(algorithm), "adapt": self.adapt, "until_best": until_best}
 
     def __next__(self) -> TrainStep:
         if not self.adapt or self._worse >= PATIENCE:
@@ -165,6 +166,13 @@ def choose_method(method: str | Algorithm, **settings: Any) -> tuple[Any, int]:
         raise ValueError(f"unknown method {method!r}; choose one of {', '.join(METHODS)}.")
     key, own, updates = METHODS[method]
     return get_algorithm(key, **{**own, **settings}), updates
+
+
+def method_of(algorithm: Any) -> str:
+    """Return what people call an algorithm with its settings, of `METHODS`."""
+    if algorithm.learns:
+        return next(name for name, method in METHODS.items() if method.key == algorithm.key)
+    return "ibp" if algorithm.back_projections else "bicubic"
 
 
 def _checked(adapt: int, algorithm: Any) -> int:

@@ -123,7 +123,7 @@ def test_a_damaged_chunk_is_named_and_the_run_goes_on_after_its_repair(
     model: TrainedModel, noisy: Path, tmp_path: Path, broken: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The ends and the middle are looked at to recognise the image; here, only its corner is.
-    monkeypatch.setattr("napari_ssdenoise.engine.job._spot_checks", lambda volume: [(slice(0, 1),) * 3])
+    monkeypatch.setattr("napari_ssdenoise.engine.job.spot_checks", lambda volume: [(slice(0, 1),) * 3])
     list(model.predict_into(noisy, tmp_path / "whole.ome.zarr", **HOW))
     chunk = noisy / "c" / str(broken) / "0" / "0"
     sound = chunk.read_bytes()

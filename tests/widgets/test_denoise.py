@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -11,9 +13,11 @@ import numpy as np
 import pytest
 import yaozarrs
 import zarr
+from click.testing import CliRunner
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QFileDialog, QMessageBox, QPushButton
+from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox, QPushButton
 
+from napari_ssdenoise.cli import program
 from napari_ssdenoise.widgets import _work
 from napari_ssdenoise.widgets._layers import PREVIEW_KEY
 
@@ -477,3 +481,45 @@ def test_torch_comes_with_the_first_job_and_pyqtgraph_leaves_the_hooks_alone(vie
     train(widget, finish)
     assert said[0] == "Loading PyTorch…"
     assert (sys.excepthook, threading.excepthook) == hooks
+
+
+def test_the_copied_command_makes_the_same_pixels(viewer, open_widget, finish, tmp_path, monkeypatch, notified, qtbot):
+    np.save(tmp_path / "film.npy", noisy(4, 40, 48))
+    (layer,) = viewer.open(tmp_path / "film.npy", plugin="napari")
+    layer.axis_labels = ("t", "y", "x")
+    widget = open_widget()
+    assert not widget.run.copy_as.isEnabled()
+    train(widget, finish)
+    click(widget, "apply")
+    finish(widget)
+    widget.copy_as("command")
+    finish(widget)
+    command = QApplication.clipboard().text()
+    assert command.startswith("ssdenoise denoise ")
+    assert "Copied" in widget.run.status.text()
+    out = tmp_path / "again.npy"
+    words = shlex.split(command)
+    words[words.index("-o") + 1] = str(out)
+    result = CliRunner().invoke(program, words[1:], prog_name="ssdenoise", catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    np.testing.assert_array_equal(np.load(out), layer_named(viewer, "film denoised").data)
+    # What cannot be repeated is applied by a saved model.
+    widget.method.length.unit.setCurrentText("minutes")
+    widget.method.length.minutes.setValue(0.01)
+    train(widget, finish)
+    click(widget, "apply")
+    finish(widget)
+    widget.copy_as("python")
+    finish(widget)
+    assert "limited by time" in widget.run.status.text()
+    assert notified
+    widget.save_model(tmp_path / "a.model.zip")
+    finish(widget)
+    widget.copy_as("python")
+    finish(widget)
+    assert 'TrainedModel.load("' in QApplication.clipboard().text()
+    notebook = tmp_path / "notes"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, **__: (str(notebook), ""))
+    widget.copy_as("notebook")
+    finish(widget)
+    assert json.loads((tmp_path / "notes.ipynb").read_text())["nbformat"] == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import threading
@@ -14,10 +15,12 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from click.testing import CliRunner
 from napari.layers import Image
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication, QFileDialog, QPushButton
 
+from napari_ssdenoise.cli import program
 from napari_ssdenoise.ops.kernels import widths
 from napari_ssdenoise.widgets import _upscaling, _work
 from napari_ssdenoise.widgets._job import Stopped
@@ -645,3 +648,21 @@ def test_importing_the_widget_loads_neither_torch_nor_the_plot():
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_the_copied_command_makes_the_same_pixels(viewer, open_widget, finish, tmp_path):
+    np.save(tmp_path / "cells.npy", waves(40, 48))
+    viewer.open(tmp_path / "cells.npy", plugin="napari")
+    widget = open_widget()
+    assert not widget.run.copy_as.isEnabled()
+    click(widget, "run")
+    finish(widget)
+    widget.copy_as("command")
+    finish(widget)
+    words = shlex.split(QApplication.clipboard().text())
+    assert words[:2] == ["ssdenoise", "upscale"]
+    out = tmp_path / "again.npy"
+    words[words.index("-o") + 1] = str(out)
+    result = CliRunner().invoke(program, words[1:], prog_name="ssdenoise", catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    np.testing.assert_array_equal(np.load(out), layer_named(viewer, "cells (x2)").data)

@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from napari_ssdenoise.engine.device import choose_device, choose_precision
 from napari_ssdenoise.engine.execute import execute
 from napari_ssdenoise.engine.outputs import Files, Locks, Output
 from napari_ssdenoise.io import UnreadableError, clear_error
+from napari_ssdenoise.recipe import fingerprint, spot_checks, versions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -169,6 +169,23 @@ class Task:
         """Return where a block is, in the volume's axes."""
         return self.layout.key(place.index, place.target)
 
+    def provenance(self) -> dict[str, Any]:
+        """Say how the files were made."""
+        applied = {
+            "device": self.device,
+            "precision": self.precision,
+            "augment": self.augment,
+            "dtype": str(self.outputs[0].dtype),
+            "memory": self.plan.limit,
+        }
+        return {
+            "model": self.model.describe(),
+            "source": str(self.volume.source or self.volume.name),
+            "fingerprint": fingerprint(self.volume),
+            "applied": applied,
+            "versions": versions(),
+        }
+
     def fingerprint(self) -> str:
         """Identify the task: equal only for the same weights on the same image in the same blocks."""
         digest = hashlib.sha256()
@@ -176,7 +193,7 @@ class Task:
             digest.update(name.encode())
             digest.update(value.numpy().tobytes())
         volume, plan = self.volume, self.plan
-        for part in _spot_checks(volume):
+        for part in spot_checks(volume):
             digest.update(np.ascontiguousarray(volume[part]).tobytes())
         # Tiles may be cut along the flow, for another number of workers: the blocks stay the same.
         across = [n for d, n in enumerate(plan.tiles.tile) if not plan.slab or d != plan.axis]
@@ -268,8 +285,7 @@ class Job:
             if error is None:
                 task = self.task
                 self._require_all()
-                source = str(task.volume.source or task.volume.name)
-                self.writer.finish(task.outputs, {"model": task.model.describe(), "source": source})
+                self.writer.finish(task.outputs, task.provenance())
                 self.ledger.path.unlink(missing_ok=True)
             elif not self.writer.resumable or (
                 isinstance(error, ValueError) and not isinstance(error, UnreadableError)
@@ -369,12 +385,3 @@ def to_dtype(block: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
     # float32 holds the limits of small integers exactly, and is twice as fast
     rounded = np.rint(block) if dtype.itemsize <= 2 else np.rint(block.astype(np.float64))
     return np.clip(rounded, limits.min, limits.max, out=rounded).astype(dtype)
-
-
-def _spot_checks(volume: Volume, side: int = 32) -> Iterator[tuple[slice, ...]]:
-    """Choose small parts all over a volume, by which to recognise it without reading it whole."""
-    spots = []
-    for axis, n in volume.sizes.items():
-        size = min(n, side) if axis in "YX" else 1
-        spots.append([slice(start, start + size) for start in sorted({0, (n - size) // 2, n - size})])
-    return product(*spots)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_ssdenoise.recipe import versions
+
 if TYPE_CHECKING:
     from napari_ssdenoise.engine.trainer import Trainer
     from napari_ssdenoise.model import TrainedModel
@@ -24,6 +26,8 @@ def record_of(trainer: Trainer) -> dict[str, Any]:
         "steps": trainer.step,
         "seconds": round(trainer.seconds, 3),
         "seed": trainer.seed,
+        "asked": trainer.asked | {"target": bool(trainer.targets)},
+        "versions": versions(),
         **({"remarks": list(trainer.remarks)} if trainer.remarks else {}),
         "chosen": trainer.chosen,  # settings that the images decided
         **({} if trainer.moved is None else {"moved": round(trainer.moved, 4)}),
@@ -42,8 +46,9 @@ def record_of(trainer: Trainer) -> dict[str, Any]:
                 "dtype": str(v.dtype),
                 "scale": list(v.scale),
                 "units": list(v.units),
+                "fingerprint": found,
             }
-            for v in trainer.volumes
+            for v, found in zip(trainer.volumes, trainer.fingerprints, strict=True)
         ],
     }
 

@@ -8,7 +8,8 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from weakref import finalize
 
@@ -33,6 +34,7 @@ from napari_ssdenoise.engine.record import record_of
 from napari_ssdenoise.model import Geometry, TrainedModel
 from napari_ssdenoise.networks.blocks import MEMORY_FORMAT, placed
 from napari_ssdenoise.normalize import Normalization
+from napari_ssdenoise.recipe import fingerprint
 from napari_ssdenoise.volume import Volume, open_volume, require_intensities
 
 if TYPE_CHECKING:
@@ -125,6 +127,19 @@ class Trainer(Iterator[TrainStep]):
         if algorithm is None and start is None:
             raise ValueError("name an algorithm, or give a model to go on from with start=.")
         self.algorithm = start.reopened() if algorithm is None and start else get_algorithm(algorithm or "")
+        # By which the training can be repeated: see `Recipe`.
+        self.asked: dict[str, Any] = {
+            "algorithm": self.algorithm.key,
+            "settings": {
+                f.name: v for f in fields(self.algorithm) if (v := getattr(self.algorithm, f.name)) != f.default
+            },
+            "seconds": seconds,
+            "seed": seed,
+            "spatial": spatial,
+            "channels": channels,
+            "device": device,
+            "precision": precision,
+        }
         self.start = start
         self.volumes = _open_all(volumes)
         self.targets = targets = [] if target is None else _open_all(target)
@@ -166,6 +181,7 @@ class Trainer(Iterator[TrainStep]):
             # A budget in seconds may be more than is good.
             seen = self.sampler.batch * math.prod(self.sampler.patch) / sum(scene.voxels for scene in scenes)
             self.steps = self.algorithm.most_steps(seen)
+        self.asked["steps"] = self.steps
         self._start_network()
 
     def _fit(self, scenes: Sequence[Scene]) -> tuple[Algorithm, Conditions, list[Conditions]]:
@@ -203,6 +219,11 @@ class Trainer(Iterator[TrainStep]):
         self._judge = Judge(self.algorithm, self.geometry, self.sampler, self.device, self.dtype, self.seed)
         self._held, self._holding = ExitStack(), False
         finalize(self, self._held.close)
+
+    @cached_property
+    def fingerprints(self) -> list[str]:
+        """By which the images can be recognised."""
+        return [fingerprint(volume) for volume in self.volumes]
 
     @property
     def fraction(self) -> float:

@@ -97,7 +97,7 @@ def _assemble(path: Path, description: Mapping[str, Any], weights: bytes) -> Tra
             f"{path} is damaged, or made by another version: {error}. Train or save the model again."
         ) from error
     record = description.get("record", {})
-    return TrainedModel(algorithm, network.eval(), geometry, normalization, record, conditions)
+    return TrainedModel(algorithm, network.eval(), geometry, normalization, record, conditions, path)
 
 
 def is_model(path: Path) -> bool:

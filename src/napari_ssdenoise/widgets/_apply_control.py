@@ -15,8 +15,16 @@ from napari_ssdenoise.axes import Region
 from napari_ssdenoise.engine.outputs import UNCERTAINTY
 from napari_ssdenoise.volume import Volume
 from napari_ssdenoise.widgets._control import Control
-from napari_ssdenoise.widgets._denoising import ArrayDenoising, FileDenoising, Filling, Progress, require_memory
+from napari_ssdenoise.widgets._denoising import (
+    APPLY_MEMORY,
+    ArrayDenoising,
+    FileDenoising,
+    Filling,
+    Progress,
+    require_memory,
+)
 from napari_ssdenoise.widgets._job import Reason
+from napari_ssdenoise.widgets._recipes import Made
 from napari_ssdenoise.widgets._run_panel import RunPanel, describe_seconds
 from napari_ssdenoise.widgets._shown import ResultLayer, visible_region
 
@@ -39,6 +47,7 @@ class ApplyControl(Control):
         self._paths: dict[str, Path] = {}
         self._last: Progress | None = None
         self._view: Region | None = None  # read by the thread that computes
+        self.made: Made | None = None
 
     def begin(
         self, model: TrainedModel, layer: Image, volume: Volume, *, device: str, augment: bool, uncertainty: bool
@@ -66,6 +75,8 @@ class ApplyControl(Control):
         for output, out in outs.items():
             self._add(output, out, None)
         view = visible_region(self.viewer, layer, pixels=1 << 40)
+        how = {"dtype": str(dtype), "memory": APPLY_MEMORY, "device": device, "augment": augment}
+        self.made = Made.of(model, layer, volume, std=uncertainty, **how)
         self.run(ArrayDenoising(model, volume, outs, device, augment, view).reports)
 
     def begin_file(
@@ -96,6 +107,8 @@ class ApplyControl(Control):
         paths = {MEAN: path, UNCERTAINTY: uncertainty_path(path)} if uncertainty else {MEAN: path}
         self._prepare(model, layer, list(paths), paths)
         self._look()
+        how = {"memory": APPLY_MEMORY, "device": device, "augment": augment}
+        self.made = Made.of(model, layer, volume, std=uncertainty, **how)
         self.run(FileDenoising(model, volume, paths, device, augment, overwrite, lambda: self._view).reports)
 
     def take(self, report: Any) -> None:

@@ -78,7 +78,7 @@ class Control(QObject):
 class TaskControl(Control):
     """A short job that reports one thing at its end."""
 
-    def __init__(self, viewer: Viewer, panel: RunPanel, parent: QObject) -> None:
+    def __init__(self, viewer: Viewer, panel: StatusPanel, parent: QObject) -> None:
         super().__init__(viewer, panel, parent)
         self._result: Any = None
         self._done: Callable[[Any], str] = str

@@ -68,12 +68,14 @@ class ArrayDenoising:
         yield Stage(self.text)
         from napari_ssdenoise.engine.device import describe_device
         from napari_ssdenoise.engine.execute import execute
-        from napari_ssdenoise.engine.plan import plan_volume
+        from napari_ssdenoise.engine.stream import plan_output
 
         layout = self.model.geometry.layout(self.volume)
         predictor = interruptible(self.model, stop).predictor(device=self.device, augment=self.augment)
         yield Stage(self.text, describe_device(predictor.device, predictor.dtype))
-        plan = plan_volume(predictor, self.volume, layout, memory=self.memory)
+        # As for a file, so that a command makes the same pixels.
+        itemsize = sum(out.dtype.itemsize for out in self.outs.values())
+        plan, _ = plan_output(predictor, self.volume, layout, itemsize, memory=self.memory)
         units = list(plan.units(layout, self.volume.shape))
         units.sort(key=lambda unit: not any(self._in_view(layout.key(i, unit.tile.target)) for i in unit.indices))
         started, sampled = time.perf_counter(), {name: Sampled() for name in self.outs}

@@ -11,6 +11,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_ssdenoise.widgets._form import add_row, form_layout
+from napari_ssdenoise.widgets._recipes import RecipeButton
 from napari_ssdenoise.widgets._reports import ReportSection
 
 QUICK_SECONDS = 10.0
@@ -177,6 +178,7 @@ class RunPanel(StatusPanel):
         self.apply_to_file.setToolTip("Denoise into an OME-Zarr, for images of any size. A stopped run goes on later.")
         self.save = QPushButton("Save model…")
         self.load = QPushButton("Load model…")
+        self.copy_as = RecipeButton()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         preview_row = form_layout()
@@ -187,7 +189,7 @@ class RunPanel(StatusPanel):
         for item in (self.bar, self.status, self.curve, self.quality, self.uncertainty):
             layout.addWidget(item)
         layout.addLayout(button_row(self.apply, self.apply_to_file))
-        layout.addLayout(button_row(self.save, self.load))
+        layout.addLayout(button_row(self.save, self.load, self.copy_as))
         self.uncertainty.setVisible(False)
 
     def set_colors(self, text: str, accent: str) -> None:

@@ -16,6 +16,7 @@ from napari_ssdenoise.widgets._control import Control
 from napari_ssdenoise.widgets._denoising import Filling, Progress, require_memory
 from napari_ssdenoise.widgets._job import Reason
 from napari_ssdenoise.widgets._layers import Pixels, layer_array
+from napari_ssdenoise.widgets._recipes import Made, RecipeButton
 from napari_ssdenoise.widgets._reports import UNSURE, WrappedText
 from napari_ssdenoise.widgets._run_panel import StatusPanel, button_row, describe_seconds, main_button
 from napari_ssdenoise.widgets._shown import AddedLayer, PreviewLayer, ResultLayer, visible_region
@@ -54,8 +55,10 @@ class UpscaleRunPanel(StatusPanel):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.check)
         layout.addLayout(button_row(self.preview, self.run, self.stop))
-        for item in (self.bar, self.status, self.warning, self.compare):
+        for item in (self.bar, self.status, self.warning):
             layout.addWidget(item)
+        self.copy_as = RecipeButton()
+        layout.addLayout(button_row(self.compare, self.copy_as))
         self.warn("")
 
     def set_accent(self, accent: str) -> None:
@@ -80,6 +83,7 @@ class UpscaleControl(Control):
         self.upscaling: Upscaling | None = None
         self.model: TrainedModel | None = None
         self.updates = 0
+        self.made: Made | None = None
         self._adapted_to: tuple[Any, ...] = ()
         self._source: Image | None = None
         self._name = ""
@@ -173,12 +177,20 @@ class UpscaleControl(Control):
             self.panel.say(f"Stopped: {done} enlarged.")
             return
         how = f" after {self.updates} updates on this image" if self.updates else ""
+        self._note_made()
         if self.upscaling is not None and self.upscaling.whole:
             self.panel.say(f"Done: “{self._name}”{how}.")
         elif self.preview is not None and self.preview.alive:
             self.panel.say(f"This is what it becomes{how}. Run enlarges all of the image.")
         else:
             self.panel.say("There is nothing to show any longer: the image was deleted.")
+
+    def _note_made(self) -> None:
+        """Note how a result was made."""
+        work, layer, filling = self.upscaling, self._source, self._filling
+        if work is not None and work.whole and layer is not None and filling is not None and self.model is not None:
+            how = {"dtype": str(filling.data.dtype), "memory": work.memory, "device": work.upscale.device}
+            self.made = Made.of(self.model, layer, work.volume, **how)
 
     def compare(self) -> None:
         """Hide our newest layer, so that the image below it is seen, or show it again."""

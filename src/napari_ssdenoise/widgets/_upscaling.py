@@ -120,6 +120,7 @@ class Upscaling:
     whole: bool
     model: TrainedModel | None = None
     view: Region | None = None
+    memory: int = LEAST_MEMORY  # that enlarging took
 
     def reports(self, stop: Event) -> Generator[Any, None, None]:
         """Yield `Stage`, `Looked`, `Update` and `Adapted`; then `Preview`, or `Filling` and `Progress`."""
@@ -175,7 +176,7 @@ class Upscaling:
         out = np.zeros(new.shape, dtype)
         yield Filling("mean", out)
         device, text = self.upscale.device, "Enlarging…"
-        memory = tile_memory(model, new, device)
+        self.memory = memory = tile_memory(model, new, device)
         work = ArrayDenoising(model, new, {"mean": out}, device, view=self.view, memory=memory, text=text)
         yield from work.reports(stop)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from napari_ssdenoise.widgets._input_panel import InputPanel
 from napari_ssdenoise.widgets._job import Job, Reason, Work
 from napari_ssdenoise.widgets._method_panel import MethodPanel
 from napari_ssdenoise.widgets._quality_control import QualityControl
+from napari_ssdenoise.widgets._recipes import deliver
 from napari_ssdenoise.widgets._reports import problem
 from napari_ssdenoise.widgets._run_panel import QUICK_SECONDS, RunPanel
 from napari_ssdenoise.widgets._work import Diagnosed, Method, Task, Training
@@ -68,6 +70,7 @@ class DenoiseWidget(DockedWidget):
         self.run.apply_to_file.clicked.connect(self._ask_file)
         self.run.save.clicked.connect(self._ask_save)
         self.run.load.clicked.connect(self._ask_load)
+        self.run.copy_as.chosen.connect(self.copy_as)
         self.update_check()
 
     def _paint(self) -> None:
@@ -115,6 +118,7 @@ class DenoiseWidget(DockedWidget):
             (self.run.apply_to_file, has_model and has_layer),
             (self.run.save, has_model),
             (self.run.load, True),
+            (self.run.copy_as, self.applying.made is not None),
         ):
             button.setEnabled(enabled and not busy)
 
@@ -180,7 +184,7 @@ class DenoiseWidget(DockedWidget):
         model = self.model
         if model is not None:
             save = Task("Saving the model…", lambda: model.save(path))
-            self._run_task(save.reports, lambda _: f"Saved as {path.name}.")
+            self._run_task(save.reports, lambda _: self._take_saved(model, path))
 
     def load_model(self, path: Path) -> None:
         """Load a model: a folder, a .zip, or the model.json in a folder."""
@@ -192,6 +196,13 @@ class DenoiseWidget(DockedWidget):
             return TrainedModel.load(folder)
 
         self._run_task(Task("Loading PyTorch and the model…", load).reports, self._take_model)
+
+    def copy_as(self, kind: str) -> None:
+        """Copy how the last result was made; ``kind``: command, python or notebook."""
+        made = self.applying.made
+        if made is not None:
+            find = Task("Looking at what the image's file holds…", made.recipe)
+            self._run_task(find.reports, lambda recipe: deliver(kind, recipe, self))
 
     def show_problem(self, error: Exception) -> None:
         """Tell people what is wrong, here and as a notification; napari goes on."""
@@ -260,6 +271,12 @@ class DenoiseWidget(DockedWidget):
         self.quality.pause()
         self.training.forget_preview()
         self.update_check()
+
+    def _take_saved(self, model: TrainedModel, path: Path) -> str:
+        saved, made = replace(model, path=path), self.applying.made
+        self.applying.made = made and made.saved(model, saved)
+        self.model = saved if self.model is model else self.model
+        return f"Saved as {path.name}."
 
     def _take_model(self, model: TrainedModel) -> str:
         self.model = model

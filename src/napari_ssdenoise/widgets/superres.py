@@ -10,13 +10,16 @@ from napari.viewer import Viewer
 from qtpy.QtWidgets import QWidget
 
 from napari_ssdenoise.volume import Volume, require_intensities
+from napari_ssdenoise.widgets._control import TaskControl
 from napari_ssdenoise.widgets._docked import DockedWidget
 from napari_ssdenoise.widgets._input_panel import LayerPanel
-from napari_ssdenoise.widgets._job import Reason
+from napari_ssdenoise.widgets._job import Job, Reason
+from napari_ssdenoise.widgets._recipes import deliver
 from napari_ssdenoise.widgets._reports import problem
 from napari_ssdenoise.widgets._upscale_panel import UpscalePanel
 from napari_ssdenoise.widgets._upscale_run import UpscaleControl, UpscaleRunPanel
 from napari_ssdenoise.widgets._upscaling import Looked, Upscale
+from napari_ssdenoise.widgets._work import Task
 
 
 class SuperResolveWidget(DockedWidget):
@@ -35,23 +38,30 @@ class SuperResolveWidget(DockedWidget):
         self.method = UpscalePanel()
         self.run = UpscaleRunPanel()
         self.control = UpscaleControl(napari_viewer, self.run, self)
+        self.tasks = TaskControl(napari_viewer, self.run, self)
         self.arrange((self.input, self.method), self.run)
         self._paint()
         self.input.changed.connect(self._forget)
         self.method.changed.connect(self._forget)
         self.control.looked.connect(self._show_look)
         self.control.ended.connect(self._end)
+        self.tasks.ended.connect(self._end)
         self.run.preview.clicked.connect(self.preview)
         self.run.run.clicked.connect(self.upscale)
         self.run.stop.clicked.connect(self.stop)
         self.run.compare.clicked.connect(self.compare)
+        self.run.copy_as.chosen.connect(self.copy_as)
         napari_viewer.layers.events.removed.connect(self.update_check)
         self.update_check()
 
     @property
     def busy(self) -> bool:
         """Whether a job is running."""
-        return self.control.job is not None
+        return self._job is not None
+
+    @property
+    def _job(self) -> Job | None:
+        return self.control.job or self.tasks.job
 
     @property
     def working(self) -> bool:
@@ -78,14 +88,22 @@ class SuperResolveWidget(DockedWidget):
 
     def stop(self) -> None:
         """Stop what is running."""
-        self.control.cancel()
-        if self.busy:
+        if self._job is not None:
+            self._job.cancel()
             self.run.say("Stopping…")
         self.update_check()
 
     def compare(self) -> None:
         """Hide the enlarged image, or show it again."""
         self.control.compare()
+
+    def copy_as(self, kind: str) -> None:
+        """Copy how the last result was made; ``kind``: command, python or notebook."""
+        made = self.control.made
+        if made is not None and not self.busy:
+            find = Task("Looking at what the image's file holds…", made.recipe)
+            self.tasks.begin(find.reports, lambda recipe: deliver(kind, recipe, self))
+            self.update_check()
 
     def show_problem(self, error: Exception) -> None:
         """Tell people what is wrong, here and as a notification; napari goes on."""
@@ -95,7 +113,8 @@ class SuperResolveWidget(DockedWidget):
 
     def let_go(self) -> None:
         """Stop everything, and listen to the viewer no longer."""
-        self.control.cancel()
+        if self._job is not None:
+            self._job.cancel()
         self.viewer.layers.events.removed.disconnect(self.update_check)
         self.input.disconnect_viewer()
         self.control.forget_preview()
@@ -118,13 +137,14 @@ class SuperResolveWidget(DockedWidget):
 
     def _enable(self, ready: bool) -> None:
         busy = self.busy
-        stopping = self.control.job is not None and self.control.job.cancelled
+        stopping = self._job is not None and self._job.cancelled
         self.input.setEnabled(not busy)
         self.method.setEnabled(not busy)
         self.run.preview.setEnabled(ready and not busy)
         self.run.run.setEnabled(ready and not busy)
         self.run.stop.setEnabled(busy and not stopping)
         self.run.compare.setEnabled(self.control.shown is not None)
+        self.run.copy_as.setEnabled(self.control.made is not None and not busy)
 
     def _begin(self, *, whole: bool) -> None:
         layer = self.input.layer
