@@ -20,6 +20,7 @@ VERBS: Final = {
     "train": "Learn to denoise from noisy images, and save the model.",
     "denoise": "Denoise images with a saved model, or learn from each image first.",
     "upscale": "Give an image smaller pixels, with details learnt from itself.",
+    "reconstruct": "Make images of raw MRI data, judged by lines that were held out.",
     "diagnose": "Measure an image's noise and recommend an algorithm.",
     "info": "Say what a model or an image file is.",
     "algorithms": "List the algorithms, their papers and settings.",

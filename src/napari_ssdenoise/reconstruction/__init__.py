@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from napari_ssdenoise.reconstruction._result import Reconstruction, SliceResult
-from napari_ssdenoise.reconstruction._run import METHODS, ReconstructionStep, Reconstructor, reconstruct
+from napari_ssdenoise.reconstruction._run import METHODS, WRAPPED, ReconstructionStep, Reconstructor, reconstruct
 
-__all__ = ["METHODS", "Reconstruction", "ReconstructionStep", "Reconstructor", "SliceResult", "reconstruct"]
+__all__ = ["METHODS", "WRAPPED", "Reconstruction", "ReconstructionStep", "Reconstructor", "SliceResult", "reconstruct"]
