@@ -19,6 +19,8 @@ _HOME = {
     "Noise2Noise": "algorithms.noise2noise",
     "Noise2Void": "algorithms.noise2void",
     "Reconstruction": "reconstruction",
+    "ReconstructionModel": "reconstruction",
+    "ReconstructionTrainer": "reconstruction",
     "Reconstructor": "reconstruction",
     "Scheduler": "engine.distributed",
     "TrainStep": "engine.trainer",
@@ -39,6 +41,7 @@ _HOME = {
     "reconstruct": "reconstruction",
     "ssim": "metrics",
     "train": "engine.trainer",
+    "train_reconstruction": "reconstruction",
     "upscale": "superres",
 }
 

@@ -21,8 +21,11 @@ from napari_ssdenoise.metrics import ssim as ssim
 from napari_ssdenoise.model import TrainedModel as TrainedModel
 from napari_ssdenoise.quality import assess as assess
 from napari_ssdenoise.reconstruction import Reconstruction as Reconstruction
+from napari_ssdenoise.reconstruction import ReconstructionModel as ReconstructionModel
+from napari_ssdenoise.reconstruction import ReconstructionTrainer as ReconstructionTrainer
 from napari_ssdenoise.reconstruction import Reconstructor as Reconstructor
 from napari_ssdenoise.reconstruction import reconstruct as reconstruct
+from napari_ssdenoise.reconstruction import train_reconstruction as train_reconstruction
 from napari_ssdenoise.samples import load_sample as load_sample
 from napari_ssdenoise.superres import Upscaler as Upscaler
 from napari_ssdenoise.superres import upscale as upscale

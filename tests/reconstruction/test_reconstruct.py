@@ -168,3 +168,39 @@ def test_kspace_that_is_not_centred_is_refused(make_scan: MakeScan) -> None:
 def test_methods_that_are_not_known_are_refused(make_scan: MakeScan) -> None:
     with pytest.raises(ValueError, match="choose one of auto, zero-filled"):
         reconstruct(make_scan().measured, "magic")
+
+
+def test_a_network_learns_from_the_slice_and_is_judged_by_lines_it_never_saw(make_scan: MakeScan) -> None:
+    scan = make_scan(shape=(48, 32), others=14, centre=12)
+    result = reconstruct(scan.measured, "auto", steps=12)
+    errors = result.slices[0].errors
+    assert set(errors) == {"zero-filled", "cg-sense", "cs", "zs-ssdu", "blend"}
+    assert errors["blend"] <= min(errors["zs-ssdu"], errors["cs"]) + 0.02
+    assert errors["zs-ssdu"] < errors["cg-sense"]
+    alone = reconstruct(scan.measured, "zs-ssdu", steps=12)
+    assert alone.methods == ("zs-ssdu",)
+    candidates = [quality(alone.image[0], scan), quality(reconstruct(scan.measured, "cs").image[0], scan)]
+    assert quality(result.image[0], scan) > max(candidates) - 0.5
+
+
+def test_held_out_lines_are_in_no_example(make_scan: MakeScan, monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari_ssdenoise.reconstruction import _zero_shot
+
+    scan = make_scan(shape=(48, 32), others=14, centre=12)
+    problem = prepare(scan.measured, np.broadcast_to(scan.mask[:, None], scan.image.shape))
+    held = hold_out(problem, 1, rng())[0]
+    learnt = []
+    monkeypatch.setattr(_zero_shot, "_update", lambda n, a, o, example, step: learnt.append(example))
+    for _ in (run := _zero_shot.ZeroShot(problem, held, 0.003, rng(), 30)).run():
+        pass
+    assert len(learnt) == 30
+    assert run.error > 0
+    for example in learnt:
+        assert not (example.operator.mask & held).any()
+        assert not (example.target.mask & held).any()
+        assert not (example.operator.mask & example.target.mask).any()
+
+
+def test_steps_are_of_methods_that_learn(make_scan: MakeScan) -> None:
+    with pytest.raises(ValueError, match="zs-ssdu and auto only"):
+        reconstruct(make_scan().measured, "cs", steps=5)

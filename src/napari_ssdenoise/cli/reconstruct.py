@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_ssdenoise.reconstruction import Reconstruction, Reconstructor
     from napari_ssdenoise.volume import Volume
 
-_METHODS = "auto, zero-filled, cg-sense or cs"
+_METHODS = "auto, zero-filled, cg-sense, cs, zs-ssdu or a saved model"
 
 
 @click.command(name="reconstruct")
@@ -30,6 +30,9 @@ _METHODS = "auto, zero-filled, cg-sense or cs"
 )
 @click.option(
     "--method", default="auto", metavar="METHOD", help=f"{_METHODS}; auto: what predicts held-out lines best."
+)
+@click.option(
+    "--steps", type=click.IntRange(min=1), help="Updates of zs-ssdu per slice: 200; auto learns only if it is given."
 )
 @click.option(
     "--part", type=click.Choice(["magnitude", "phase", "complex"]), default="magnitude", help="What to write."
@@ -79,7 +82,7 @@ def command(source: Path, target: Path, *, as_json: bool, **flags: Any) -> None:
 def _open(source: Path, flags: dict[str, Any]) -> Reconstructor:
     from napari_ssdenoise.reconstruction import Reconstructor
 
-    options = {name: flags[name] for name in ("axes", "variable", "device", "seed")}
+    options = {name: flags[name] for name in ("axes", "variable", "device", "seed", "steps")}
     return Reconstructor(source, flags["method"], mask=_mask(flags["mask"]), **options)
 
 

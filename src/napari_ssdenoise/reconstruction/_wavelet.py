@@ -82,7 +82,7 @@ def compressed_sensing_path(problem: Problem, rng: torch.Generator) -> Iterator[
 
 
 def compressed_sensing(
-    problem: Problem, threshold: float, rng: torch.Generator, steps: int = LAST_STEPS
+    problem: Problem, threshold: float, rng: torch.Generator, steps: int = LAST_STEPS, *, fit: bool = True
 ) -> Iterator[Tensor]:
     """Yield images on the way to the one whose wavelet coefficients are sparse (Lustig et al., 2007); the last is it.
 
@@ -94,11 +94,13 @@ def compressed_sensing(
         Of the shifts.
     steps
         Iterations.
+    fit
+        Bring the last image back towards the data: the threshold makes all coefficients smaller, those that were
+        measured as well.
 
     Notes
     -----
-    The last image is the mean of ten iterates, whose wavelets lie on ten grids, brought back towards the data: the
-    threshold makes all coefficients smaller, those that were measured as well.
+    The last image is the mean of ten iterates, whose wavelets lie on ten grids.
     """
     operator, data = problem.sense()
     last: list[Tensor] = []
@@ -106,5 +108,8 @@ def compressed_sensing(
         last = [*last[1 - AVERAGED :], image]
         yield image
     mean = torch.stack(last).mean(0)
+    if not fit:
+        yield mean
+        return
     right = operator.adjoint(data) + KEPT * mean
     yield conjugate_gradients(lambda x: operator.normal(x) + KEPT * x, right, mean, steps=8)
