@@ -72,6 +72,18 @@ def read_hdf5(path: Path, axes: str | None, variable: str | None) -> KSpace:
     return kspace if mask is None else kspace.undersampled(mask)
 
 
+def holds_kspace(path: Path) -> bool:
+    """Tell whether a file is HDF5 with k-space under a name that says so, or with ISMRMRD acquisitions."""
+    import h5py
+
+    try:
+        with opened(path) as file:
+            raw = any(isinstance(group, h5py.Group) and _is_raw(group.get("data")) for group in file.values())
+            return raw or (isinstance(file.get("kspace"), h5py.Dataset) and file["kspace"].dtype.kind == "c")
+    except (ValueError, OSError):
+        return False
+
+
 def _is_raw(dataset: Any) -> bool:
     """Tell whether a dataset is one of ISMRMRD acquisitions."""
     names = getattr(getattr(dataset, "dtype", None), "names", None) or ()

@@ -26,7 +26,7 @@ RATE: Final = 5e-4
 # Splits that are learnt from, the part of the lines that is the target of each, and iterations of their first images.
 SPLITS: Final = 24
 TARGET: Final = 0.2
-START_STEPS: Final = 40
+START_STEPS: Final = 60
 # Of the network's images against the data, before the last one: the first image is good, and is kept.
 FIRST_WEIGHT: Final = 10.0
 # Steps between looks at the held-out lines, and looks without progress after which learning ends.

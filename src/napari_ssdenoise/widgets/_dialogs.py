@@ -7,6 +7,7 @@ from pathlib import Path
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 
 MODEL_FILTER = "Models (*.zip model.json)"
+KSPACE_FILTER = "K-space (*.h5 *.hdf5 *.mrd *.npy *.mat)"
 BLUR_FILTER = "Point-spread functions (*.tif *.tiff *.npy)"
 
 
@@ -40,4 +41,10 @@ def ask_model_to_load(parent: QWidget) -> Path | None:
 def ask_blur(parent: QWidget) -> Path | None:
     """Ask for a measured point-spread function."""
     chosen, _ = QFileDialog.getOpenFileName(parent, "Choose a point-spread function", "", BLUR_FILTER)
+    return Path(chosen) if chosen else None
+
+
+def ask_kspace(parent: QWidget) -> Path | None:
+    """Ask for a file of raw MRI data."""
+    chosen, _ = QFileDialog.getOpenFileName(parent, "Open k-space", "", KSPACE_FILTER)
     return Path(chosen) if chosen else None

@@ -1,4 +1,4 @@
-"""What *File > Open* and *File > Save* do with NIfTI and DICOM."""
+"""What *File > Open* and *File > Save* do with NIfTI, DICOM and k-space."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from napari.utils.notifications import show_warning
 
 from napari_ssdenoise.io import write_volume
 from napari_ssdenoise.io.dicom import holds_dicom, is_dicom, read_dicom
+from napari_ssdenoise.io.kspace import open_kspace
+from napari_ssdenoise.io.kspace_hdf5 import holds_kspace
 from napari_ssdenoise.io.nifti import is_nifti, is_pair, read_nifti
 from napari_ssdenoise.volume import Volume
 from napari_ssdenoise.widgets._complex import PARTS, Part, join
+from napari_ssdenoise.widgets._kspace import kspace_layer
 from napari_ssdenoise.widgets._layers import COMPLEX_KEY, contrast_limits, layer_volume, sample_of
 
 LayerData = tuple[Any, dict[str, Any], str]
@@ -39,6 +42,11 @@ def dicom_reader(path: str | list[str]) -> Reader | None:
     if len(paths) == 1 and paths[0].is_dir():
         return _read_dicom if holds_dicom(paths[0]) else None
     return _read_dicom if paths and all(map(is_dicom, paths)) else None
+
+
+def kspace_reader(path: str | list[str]) -> Reader | None:
+    """Return the reader of a fastMRI or ISMRMRD file, None if it is something else."""
+    return _read_kspace if isinstance(path, str) and holds_kspace(Path(path)) else None
 
 
 def write_nifti(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
@@ -65,6 +73,10 @@ def write_complex_nifti(path: str, layers: Sequence[LayerData]) -> list[str]:
 
 def _read_nifti(path: str | list[str]) -> list[LayerData]:
     return _layers(read_nifti(Path(str(path))))
+
+
+def _read_kspace(path: str | list[str]) -> list[LayerData]:
+    return [kspace_layer(open_kspace(str(path)))]
 
 
 def _read_dicom(path: str | list[str]) -> list[LayerData]:

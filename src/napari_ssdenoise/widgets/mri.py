@@ -1,0 +1,329 @@
+"""The Reconstruct dock widget: raw MRI data in, images with their error on held-out lines out."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from napari.layers import Image
+from napari.utils.notifications import show_error
+from napari.utils.theme import get_theme
+from napari.viewer import Viewer
+from qtpy.QtCore import QObject, Qt
+from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QSpinBox, QVBoxLayout, QWidget
+
+from napari_ssdenoise.io.kspace import KSpace, open_kspace
+from napari_ssdenoise.widgets._control import Control
+from napari_ssdenoise.widgets._dialogs import ask_kspace
+from napari_ssdenoise.widgets._docked import DockedWidget
+from napari_ssdenoise.widgets._form import add_row, form_layout
+from napari_ssdenoise.widgets._job import Job, Reason
+from napari_ssdenoise.widgets._kspace import Made, Reconstructing, kspace_layer, kspace_of
+from napari_ssdenoise.widgets._layer_box import LayerBox
+from napari_ssdenoise.widgets._method_panel import device_box
+from napari_ssdenoise.widgets._reports import UNSURE, WrappedText, problem
+from napari_ssdenoise.widgets._run_panel import StatusPanel, button_row, describe_seconds, main_button
+from napari_ssdenoise.widgets._work import Stage
+
+METHODS = {
+    "auto": ("Auto", "All of the methods below; the one that best predicts lines it was not shown is taken."),
+    "cs": ("Compressed sensing", "Images of which few wavelet coefficients are large. Seconds for each slice."),
+    "cg-sense": ("CG-SENSE", "The image that fits what the coils measured. Noisy where many lines were skipped."),
+    "zero-filled": ("Zero-filled", "What was not acquired is taken as 0. Shows what skipped lines do to an image."),
+    "zs-ssdu": ("Zero-shot learning", "A network learns from the slice itself. Minutes for each slice."),
+}
+STEPS = 200
+# Methods that learn if they are given steps.
+LEARN = ("auto", "zs-ssdu")
+
+
+class ReconstructRunPanel(StatusPanel):
+    """Run, stop, and what came of it."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.run = QPushButton("Reconstruct")
+        self.stop = QPushButton("Stop")
+        self.table = QLabel()
+        self.table.setTextFormat(Qt.TextFormat.RichText)
+        self.table.setToolTip("How far a method misses acquired lines that it was not shown, relative to their size.")
+        self.table.setVisible(False)
+        self.warning = WrappedText()
+        self.warning.setStyleSheet(f"color: {UNSURE};")
+        self.warning.setVisible(False)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.check)
+        layout.addLayout(button_row(self.run, self.stop))
+        for item in (self.bar, self.status, self.table, self.warning):
+            layout.addWidget(item)
+
+    def show_errors(self, errors: dict[str, float], chosen: set[str]) -> None:
+        """Show the error of each method on held-out lines; the chosen ones in bold."""
+        rows = []
+        for key, error in sorted(errors.items(), key=lambda item: item[1]):
+            name = METHODS[key][0] if key in METHODS else key.capitalize()
+            cells = [f"<b>{c}</b>" if key in chosen else c for c in (name, f"{error:.3f}")]
+            rows.append("".join(f"<td style='padding-right:14px'>{cell}</td>" for cell in cells))
+        head = "<tr><td>Method</td><td>Error on held-out lines</td></tr>"
+        self.table.setText(f"<table>{head}{''.join(f'<tr>{row}</tr>' for row in rows)}</table>")
+        self.table.setVisible(bool(rows))
+
+    def warn(self, text: str) -> None:
+        """Show a warning."""
+        self.warning.setText(text)
+        self.warning.setVisible(bool(text))
+
+
+class ReconstructControl(Control):
+    """Reconstructs k-space, and adds what comes of it to the viewer."""
+
+    def __init__(self, viewer: Viewer, panel: ReconstructRunPanel, parent: QObject) -> None:
+        super().__init__(viewer, panel, parent)
+        self.run_panel = panel
+        self.layers: list[Image] = []
+        self._made: Made | None = None
+        self._last: Any = None
+        self._began = 0.0
+
+    def begin(self, work: Reconstructing) -> None:
+        """Start."""
+        self._made, self._last, self._began = None, None, time.perf_counter()
+        self.run_panel.show_errors({}, set())
+        self.run_panel.warn("")
+        self.run(work.reports)
+
+    def take(self, report: Any) -> None:
+        super().take(report)
+        if isinstance(report, Made):
+            self._made = report
+        elif not isinstance(report, Stage):
+            self._last = report
+
+    def tick(self) -> None:
+        step = self._last
+        if step is None or self.job is None:
+            return
+        spent = time.perf_counter() - self._began
+        left = f"{describe_seconds(spent * (1 / step.done - 1))} left" if step.done > 0.02 else ""
+        self.panel.set_progress(step.done, left)
+        name = METHODS[step.method][0] if step.method in METHODS else step.method.capitalize()
+        self.panel.say(f"Slice {step.slice + 1} of {step.slices}: {name}" if step.slices > 1 else name)
+
+    def finish(self, reason: Reason) -> None:
+        if self._made is None:
+            self.panel.say("Stopped. No image was made.")
+            return
+        self._add(self._made)
+        self._describe(self._made)
+
+    def _add(self, made: Made) -> None:
+        """Add coil maps, mask, phase and magnitude; the last one is what people look at."""
+        result = made.result
+        magnitude = result.volume()
+        place = {"scale": magnitude.scale, "units": tuple(u or "pixel" for u in magnitude.units)}
+        labels = tuple(magnitude.axes.lower())
+        maps, mask, phase = result.maps_volume(), result.mask_volume(), result.volume("phase")
+        whole = {"part": "magnitude", "data": result.volume("complex").data}
+        name = result.kspace.name
+        n = maps.ndim - 2
+        add = self.viewer.add_image
+        self.layers = [
+            add(
+                maps.data, name=f"{name} coil maps", visible=False, axis_labels=tuple(maps.axes.lower()),
+                scale=(1.0,) * n + place["scale"][-2:], units=("pixel",) * n + place["units"][-2:],
+                contrast_limits=(0, 1),
+            ),
+            add(
+                mask.data, name=f"{name} sampling mask", visible=False, axis_labels=labels,
+                contrast_limits=(0, 1), **place,
+            ),
+            add(
+                phase.data, name=f"{name} phase", visible=False, axis_labels=labels, colormap="hsv",
+                contrast_limits=(-3.1416, 3.1416), metadata={"complex": {**whole, "part": "phase"}}, **place,
+            ),
+            add(
+                magnitude.data, name=f"{name} magnitude", axis_labels=labels, contrast_limits=made.limits,
+                metadata={"complex": whole, **magnitude.metadata}, **place,
+            ),
+        ]  # fmt: skip
+        for layer in self.viewer.layers:
+            if "kspace" in layer.metadata:
+                layer.visible = False
+
+    def _describe(self, made: Made) -> None:
+        slices = made.result.slices
+        errors = {n: sum(s.errors[n] for s in slices) / len(slices) for n in slices[0].errors}
+        self.run_panel.show_errors(errors, set(made.result.methods))
+        chosen = ", ".join(METHODS.get(m, (m.capitalize(),))[0] for m in sorted(set(made.result.methods)))
+        sampled = sum(float(s.mask.mean()) for s in slices) / len(slices)
+        took = describe_seconds(time.perf_counter() - self._began)
+        self.panel.say(f"{chosen}, from {sampled:.0%} of the samples, in {took}.")
+        wrapped = max(s.wrapped for s in slices)
+        from napari_ssdenoise.reconstruction import WRAPPED
+
+        warnings = []
+        if not errors:
+            warnings.append("Too few lines were acquired outside the centre to hold any out: the result is not judged.")
+        if wrapped > WRAPPED:
+            warnings.append(
+                f"{wrapped:.0%} of the signal lies where parts of the object lie over one another: it is larger than "
+                "the field of view. The image is less certain there."
+            )
+        self.run_panel.warn(" ".join(warnings))
+
+
+class ReconstructWidget(DockedWidget):
+    """Reconstruct undersampled k-space of a layer or a file.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer it is docked in.
+    """
+
+    def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.viewer = napari_viewer
+        self.layer_box = LayerBox(napari_viewer, follow=True)
+        self.layer_box.setToolTip("A layer that shows k-space, which cannot be had from layers that show images.")
+        self.open = QPushButton("Open k-space…")
+        self.open.setToolTip("fastMRI or ISMRMRD HDF5, .npy or .mat")
+        self.method = QComboBox()
+        for key, (label, hint) in METHODS.items():
+            self.method.addItem(label, key)
+            self.method.setItemData(self.method.count() - 1, hint, Qt.ItemDataRole.ToolTipRole)
+        self.hint = WrappedText()
+        self.steps = QSpinBox()
+        self.steps.setRange(0, 100_000)
+        self.steps.setSpecialValueText("none")
+        self.steps.setToolTip("Updates of a network that learns from each slice: about a second each.")
+        self.device = device_box()
+        self.run = ReconstructRunPanel()
+        self.control = ReconstructControl(napari_viewer, self.run, self)
+        self.arrange((self._form(),), self.run)
+        self.run.run.setStyleSheet(main_button(get_theme(napari_viewer.theme).current.as_hex()))
+        self.layer_box.layer_changed.connect(self.update_check)
+        self.method.currentIndexChanged.connect(self._choose)
+        self.open.clicked.connect(self.ask)
+        self.run.run.clicked.connect(self.reconstruct)
+        self.run.stop.clicked.connect(self.stop)
+        self.control.ended.connect(self._end)
+        self._choose()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job is running."""
+        return self._job is not None
+
+    @property
+    def working(self) -> bool:
+        """Whether something still runs in another thread."""
+        return self.busy
+
+    @property
+    def _job(self) -> Job | None:
+        return self.control.job
+
+    def choose(self, method: str, steps: int = 0) -> None:
+        """Choose a method, as a click would."""
+        self.method.setCurrentIndex(self.method.findData(method))
+        self.steps.setValue(steps or self.steps.value())
+
+    def ask(self) -> None:
+        """Ask for a file of k-space, and show it."""
+        path = ask_kspace(self)
+        if path is None:
+            return
+        try:
+            self.show_kspace(open_kspace(path))
+        except (ValueError, OSError, ImportError) as error:
+            self.show_problem(error)
+
+    def show_kspace(self, kspace: KSpace) -> None:
+        """Add a layer that shows k-space, and choose it."""
+        data, options, _ = kspace_layer(kspace)
+        self.layer_box.set_layer(self.viewer.add_image(data, **options))
+
+    def reconstruct(self) -> None:
+        """Reconstruct what is chosen into new layers."""
+        layer = self.layer_box.layer
+        if layer is None or self.busy:
+            return
+        try:
+            kspace = kspace_of(layer)
+        except (ValueError, OSError) as error:
+            self.show_problem(error)
+            return
+        steps = self.steps.value() if self.method.currentData() in LEARN else 0
+        work = Reconstructing(kspace, self.method.currentData(), steps or None, self.device.currentData())
+        self.layer_box.follow = False
+        self.control.begin(work)
+        self.update_check()
+
+    def stop(self) -> None:
+        """Stop what is running."""
+        if self._job is not None:
+            self._job.cancel()
+            self.run.say("Stopping…")
+        self.update_check()
+
+    def update_check(self, _: Any = None) -> None:
+        """Say what is chosen, or what to change."""
+        layer, error, text = self.layer_box.layer, True, "Open k-space: a file of raw data from the scanner."
+        if layer is not None:
+            try:
+                slices, coils, rows, columns = kspace_of(layer).shape
+                text, error = f"Ready: {slices} slice(s), {coils} coil(s), {rows} x {columns}.", False
+            except ValueError as refusal:
+                text = problem(refusal)
+        self.run.say_check("" if self.busy else text, error and layer is not None)
+        for part in (self.layer_box, self.open, self.method, self.steps, self.device):
+            part.setEnabled(not self.busy)
+        self.steps.setEnabled(not self.busy and self.method.currentData() in LEARN)
+        self.run.run.setEnabled(not error and not self.busy)
+        self.run.stop.setEnabled(self.busy and not (self._job is not None and self._job.cancelled))
+
+    def show_problem(self, error: Exception) -> None:
+        """Tell people what is wrong, here and as a notification; napari goes on."""
+        text = problem(error)
+        self.run.say(text, error=True)
+        show_error(text)
+
+    def let_go(self) -> None:
+        """Stop everything, and listen to the viewer no longer."""
+        if self._job is not None:
+            self._job.cancel()
+        self.layer_box.disconnect_viewer()
+
+    def _form(self) -> QWidget:
+        form = QWidget()
+        column = QVBoxLayout(form)
+        column.setContentsMargins(0, 0, 0, 0)
+        rows = form_layout()
+        add_row(rows, "K-space", self.layer_box)
+        column.addLayout(rows)
+        column.addWidget(self.open)
+        rows = form_layout()
+        add_row(rows, "Method", self.method)
+        column.addLayout(rows)
+        column.addWidget(self.hint)
+        rows = form_layout()
+        add_row(rows, "Learning steps", self.steps)
+        add_row(rows, "Device", self.device)
+        column.addLayout(rows)
+        return form
+
+    def _choose(self, _: int = 0) -> None:
+        """Say what the method is, and offer steps where something is learnt."""
+        key = self.method.currentData()
+        self.hint.setText(METHODS[key][1])
+        self.steps.setMinimum(1 if key == "zs-ssdu" else 0)
+        self.steps.setValue(STEPS if key == "zs-ssdu" else 0)
+        self.update_check()
+
+    def _end(self, reason: Reason, error: Exception | None) -> None:
+        if error is not None:
+            self.show_problem(error)
+        self.update_check()
+        self.leave()
