@@ -207,7 +207,7 @@ class TrainedModel:
         from napari_ssdenoise.engine.execute import execute
         from napari_ssdenoise.engine.plan import plan_volume
 
-        opened, layout = self._fit(volume)
+        opened, layout = self.fit(volume)
         names = self._check_outputs(outputs or ("mean",))
         predictor = self.told(opened, layout).predictor(device=device, precision=precision, augment=augment)
         plan = plan_volume(predictor, opened, layout, tile=tile, memory=memory)
@@ -245,7 +245,7 @@ class TrainedModel:
         from napari_ssdenoise.engine.plan import Plan, Unit
         from napari_ssdenoise.engine.tiles import TilePlan, single_tile
 
-        opened, layout = self._fit(volume)
+        opened, layout = self.fit(volume)
         predictor = predictor or self.predictor()
         by_axis = dict(zip(opened.axes, region, strict=True))
         halo = [h if context is None else min(h, context) for h in predictor.halo]
@@ -289,7 +289,7 @@ class TrainedModel:
         """
         from napari_ssdenoise.engine.stream import choose_dtype, plan_output
 
-        opened, layout = self._fit(volume)
+        opened, layout = self.fit(volume)
         predictor = self.predictor(device=device, precision=precision, augment=augment)
         dtype = choose_dtype(self, opened)
         return plan_output(predictor, opened, layout, dtype.itemsize, tile=tile, memory=memory)[0]
@@ -358,7 +358,7 @@ class TrainedModel:
         """
         from napari_ssdenoise.engine.stream import prepare, stream
 
-        opened, layout = self._fit(volume)
+        opened, layout = self.fit(volume)
         paths = {output: Path(path), **{name: Path(other) for name, other in (also or {}).items() if name != output}}
         self._check_outputs(tuple(paths))
         task = prepare(
@@ -381,6 +381,48 @@ class TrainedModel:
         from napari_ssdenoise.io.bundle import save_model
 
         return save_model(self, Path(path), overwrite=overwrite)
+
+    def export_bioimage(
+        self,
+        path: str | PathLike[str],
+        *,
+        sample: Any = None,
+        name: str = "",
+        description: str = "",
+        authors: Sequence[str] = (),
+        license: str | None = None,  # noqa: A002 - the zoo's word
+        overwrite: bool = True,
+    ) -> Path:
+        """Write a package (.zip) of the BioImage Model Zoo, tested by the zoo's own library.
+
+        Other programs run the network in it, with images in their own units; `load` opens the package as this model.
+
+        Parameters
+        ----------
+        path
+            Of the package; ``.zip`` is added where it is missing.
+        sample
+            A volume, array or path, out of which the test image is cut: it is published with the package. A made-up
+            image by default.
+        name, description, authors
+            For people. Authors by their names.
+        license
+            SPDX identifier, e.g. ``"CC-BY-4.0"``.
+        overwrite
+            Replace another model or package.
+
+        Raises
+        ------
+        ValueError
+            If ``bioimageio.core`` is not installed, or the model computes something that the zoo cannot describe; the
+            message says what.
+        FileExistsError
+            If something else has that name, or ``overwrite`` is False.
+        """
+        from napari_ssdenoise.io.bioimage import About, export_model
+
+        about = About(name, description, authors, license)
+        return export_model(self, Path(path), sample=sample, about=about, overwrite=overwrite)
 
     @staticmethod
     def load(path: str | PathLike[str]) -> TrainedModel:
@@ -427,7 +469,14 @@ class TrainedModel:
         """Return the network's tensors by name."""
         return {name: value.contiguous() for name, value in self.network.state_dict().items()}
 
-    def _fit(self, volume: Any) -> tuple[Volume, Layout]:
+    def fit(self, volume: Any) -> tuple[Volume, Layout]:
+        """Open a volume, and tell how its axes map to the network.
+
+        Raises
+        ------
+        ValueError
+            If it does not fit the model.
+        """
         opened = self._open(volume)
         require_intensities(opened)
         layout = self.geometry.layout(opened)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -76,10 +77,17 @@ class Prior:
         mean = raw[:, :channels]
         if channels == 1:
             return cls(mean, raw[:, 1, ..., None, None].square())
-        root = mean.new_zeros((len(raw), *raw.shape[2:], channels, channels))
-        rows, columns = torch.triu_indices(channels, channels)
-        root[..., rows, columns] = raw[:, channels : channels + len(rows)].movedim(1, -1)
-        return cls(mean, root.mT @ root)
+        places = combinations_with_replacement(range(channels), 2)
+        root = {place: raw[:, channels + n] for n, place in enumerate(places)}
+        # Entry by entry, as sizes that a trace keeps may not be numbers of this image.
+        rows = [
+            [
+                sum((root[k, i] * root[k, j] for k in range(1, min(i, j) + 1)), root[0, i] * root[0, j])
+                for j in range(channels)
+            ]
+            for i in range(channels)
+        ]
+        return cls(mean, torch.stack([torch.stack(row, -1) for row in rows], -2))
 
 
 def covariance_entries(channels: int) -> int:

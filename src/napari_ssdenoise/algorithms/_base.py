@@ -116,6 +116,7 @@ class Algorithm(ABC):
     key: ClassVar[str]
     title: ClassVar[str]
     reference: ClassVar[str]
+    doi: ClassVar[str] = ""  # of the reference
     # What it is for: "denoise", or "upscale" for a result with smaller pixels.
     purpose: ClassVar[Literal["denoise", "upscale"]] = "denoise"
     outputs: ClassVar[tuple[str, ...]] = ("mean",)

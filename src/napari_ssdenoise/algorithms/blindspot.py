@@ -52,6 +52,7 @@ class BlindSpot(WarmStarted):
     reference: ClassVar[str] = (
         "Laine, Karras, Lehtinen and Aila: High-quality self-supervised deep image denoising. 2019."
     )
+    doi: ClassVar[str] = "10.48550/arXiv.1901.10277"
     outputs: ClassVar[tuple[str, ...]] = ("mean", "prior", "std")
     # A mirrored image would show pixels near the border to themselves.
     mirrored: ClassVar[bool] = False

@@ -28,6 +28,7 @@ class MetaSuperResolution(SuperResolution):
     key: ClassVar[str] = "mzsr"
     title: ClassVar[str] = "MZSR (meta-learned super-resolution)"
     reference: ClassVar[str] = "Soh, Cho, Cho: Meta-Transfer Learning for Zero-Shot Super-Resolution. CVPR 2020."
+    doi: ClassVar[str] = "10.48550/arXiv.2002.12213"
     warm_up: ClassVar[int] = 0
     steady: ClassVar[float] = 1.0
     averaging: ClassVar[float] = 0.0  # a few updates are too few to average

@@ -25,6 +25,7 @@ class Neighbor2Neighbor(WarmStarted, UNetAlgorithm):
     key: ClassVar[str] = "nb2nb"
     title: ClassVar[str] = "Neighbor2Neighbor"
     reference: ClassVar[str] = "Huang et al.: Neighbor2Neighbor. CVPR 2021."
+    doi: ClassVar[str] = "10.48550/arXiv.2101.02824"
     weights: ClassVar[str] = "denoising-unet.safetensors"
 
     regularisation: Annotated[

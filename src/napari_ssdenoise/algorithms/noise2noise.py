@@ -33,6 +33,7 @@ class Noise2Noise(UNetAlgorithm):
     key: ClassVar[str] = "n2n"
     title: ClassVar[str] = "Noise2Noise"
     reference: ClassVar[str] = "Lehtinen et al.: Noise2Noise. ICML 2018."
+    doi: ClassVar[str] = "10.48550/arXiv.1803.04189"
 
     pairs: Annotated[
         Literal["target", "frames", "channels"],

@@ -26,6 +26,7 @@ class Noise2Void(UNetAlgorithm):
     key: ClassVar[str] = "n2v"
     title: ClassVar[str] = "Noise2Void"
     reference: ClassVar[str] = "Krull, Buchholz and Jug: Noise2Void. CVPR 2019. N2V2: Höck et al., ECCVW 2022."
+    doi: ClassVar[str] = "10.48550/arXiv.1811.10980"
 
     n2v2: Annotated[
         bool,

@@ -41,6 +41,7 @@ class SpatiallyAdaptive(UNetAlgorithm):
         "Li, Zhang, Li, Feng, Gu and Zuo: Spatially adaptive self-supervised learning for real-world image denoising. "
         "CVPR 2023."
     )
+    doi: ClassVar[str] = "10.48550/arXiv.2303.14934"
     mirrored: ClassVar[bool] = False
     stages: ClassVar[tuple[float, ...]] = (0.0, 0.5, 0.65)
 

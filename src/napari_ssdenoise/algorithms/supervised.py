@@ -31,6 +31,7 @@ class Supervised(WarmStarted, UNetAlgorithm):
     key: ClassVar[str] = "supervised"
     title: ClassVar[str] = "Supervised (clean targets)"
     reference: ClassVar[str] = "Zhang et al.: Beyond a Gaussian denoiser. IEEE Transactions on Image Processing 2017."
+    doi: ClassVar[str] = "10.1109/TIP.2017.2662206"
     weights: ClassVar[str] = "denoising-unet.safetensors"
 
     def loss(self, network: Network, batch: Batch, rng: Generator) -> Tensor:

@@ -27,6 +27,7 @@ class ZeroShotNoise2Noise(Algorithm):
     key: ClassVar[str] = "zs-n2n"
     title: ClassVar[str] = "Zero-Shot Noise2Noise"
     reference: ClassVar[str] = "Mansour and Heckel: Zero-Shot Noise2Noise. CVPR 2023."
+    doi: ClassVar[str] = "10.48550/arXiv.2303.11253"
     # The paper takes the whole image in each step. In equal time, many steps on a few small crops come further.
     patch_side: ClassVar[int] = 32
 

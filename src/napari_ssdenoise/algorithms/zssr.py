@@ -31,6 +31,7 @@ class ZeroShotSuperResolution(SuperResolution):
     reference: ClassVar[str] = (
         "Shocher, Cohen, Irani: Zero-Shot Super-Resolution using Deep Internal Learning. CVPR 2018."
     )
+    doi: ClassVar[str] = "10.48550/arXiv.1712.06087"
 
     learning_rate: Annotated[
         float,

@@ -22,6 +22,7 @@ VERBS: Final = {
     "upscale": "Give an image smaller pixels, with details learnt from itself.",
     "reconstruct": "Make images of raw MRI data, judged by lines that were held out.",
     "diagnose": "Measure an image's noise and recommend an algorithm.",
+    "export": "Write a saved model as a package of the BioImage Model Zoo.",
     "info": "Say what a model or an image file is.",
     "algorithms": "List the algorithms, their papers and settings.",
 }

@@ -23,12 +23,17 @@ if TYPE_CHECKING:
 def command(path: Path, axes: str | None, *, as_json: bool) -> None:
     """Say what a saved model was trained on and how, or what an image file holds."""
     reporter = Reporter(as_json=as_json)
-    if (path / "model.json").is_file() or (path.is_file() and zipfile.is_zipfile(path)):
+    if any((path / name).is_file() for name in ("model.json", "rdf.yaml")) or (
+        path.is_file() and zipfile.is_zipfile(path)
+    ):
+        from napari_ssdenoise.io.bundle import is_zoo_package
         from napari_ssdenoise.model import TrainedModel
 
         description = TrainedModel.load(path).describe()
-        reporter.table(("", ""), _model_rows(path, description))
-        reporter.result({"kind": "model", "path": path, **description})
+        zoo = is_zoo_package(path)
+        rows = _model_rows(path, description)
+        reporter.table(("", ""), [*rows[:1], ("package", "of the BioImage Model Zoo"), *rows[1:]] if zoo else rows)
+        reporter.result({"kind": "model", "path": path, "zoo": zoo, **description})
         return
     from napari_ssdenoise.volume import open_volume
 

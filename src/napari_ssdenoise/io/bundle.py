@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 FORMAT = "napari-ssdenoise model"
 VERSION = 1
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
+ZOO = ("rdf.yaml", "bioimageio.yaml")  # what a package of the BioImage Model Zoo is known by
 
 
 def save_model(model: TrainedModel, path: Path, *, overwrite: bool) -> Path:
@@ -65,6 +66,12 @@ def load_model(path: Path) -> TrainedModel:
                 text, weights = archive.read(DESCRIPTION).decode("utf8"), archive.read(WEIGHTS)
         description = json.loads(text)
     except (OSError, KeyError, ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
+        if is_zoo_package(path) and not is_model(path):
+            raise ValueError(
+                f"{path} is a model of the BioImage Model Zoo that another program made. Only those exported by "
+                "napari-ssdenoise are opened here, from the plain numbers in them; the network of others is a program, "
+                "which is never run. Use the program that it was made for, or bioimageio.core."
+            ) from error
         raise ValueError(
             f"{path} is not a saved model, or it is damaged: {DESCRIPTION} or {WEIGHTS} cannot be read ({error})."
         ) from error
@@ -76,6 +83,16 @@ def load_model(path: Path) -> TrainedModel:
             f"{VERSION}. Update napari-ssdenoise."
         )
     return _assemble(path, description, weights)
+
+
+def is_zoo_package(path: Path) -> bool:
+    """Tell whether a folder or file is a package of the BioImage Model Zoo, of whatever program."""
+    if path.is_dir():
+        return any((path / name).is_file() for name in ZOO)
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return not set(ZOO).isdisjoint(archive.namelist())
 
 
 def _assemble(path: Path, description: Mapping[str, Any], weights: bytes) -> TrainedModel:

@@ -61,7 +61,7 @@ def assess(
     ValueError
         If the images do not fit the model, or each other.
     """
-    opened = [model._fit(v) for v in _several(volume)]
+    opened = [model.fit(v) for v in _several(volume)]
     volumes, layouts = [v for v, _ in opened], [layout for _, layout in opened]
     results: list[Volume | None] = [None] * len(volumes)
     if denoised is not None:
