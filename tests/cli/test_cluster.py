@@ -67,14 +67,14 @@ def test_one_image_that_is_learnt_first(run, images, tmp_path, address, tiny):
 def test_a_stopped_batch_goes_on(run, images, model, tmp_path, address, monkeypatch):
     arguments = ("denoise", *images, "-m", model, "-o", "out", "--scheduler", address)
     with monkeypatch.context() as patch:
-        original = _batch.Batch._note
+        original = _batch.Batch._end
 
         def note(self, number, result):
-            patch.setattr(_batch.Batch, "_note", original)
+            patch.setattr(_batch.Batch, "_end", original)
             original(self, number, result)
             signal.raise_signal(signal.SIGINT)
 
-        patch.setattr(_batch.Batch, "_note", note)
+        patch.setattr(_batch.Batch, "_end", note)
         result = run(*arguments, code=130)
     assert "of 3 images are done" in result.stderr
     result = run(*arguments)

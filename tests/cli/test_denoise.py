@@ -13,7 +13,7 @@ import pytest
 import zarr
 
 from napari_ssdenoise import metrics
-from napari_ssdenoise.cli._outputs import distinct_names, plan_jobs
+from napari_ssdenoise.batch import NamesError, distinct_names, plan_jobs
 from napari_ssdenoise.engine import job, plan, stream
 from napari_ssdenoise.io import read_volume, write_volume
 from napari_ssdenoise.model import TrainedModel
@@ -314,11 +314,9 @@ def test_results_of_scans_become_nifti(tmp_path):
 
 
 def test_names_that_stay_equal_are_refused(tmp_path):
-    import click
-
-    with pytest.raises(click.UsageError, match="both be written to"):
+    with pytest.raises(NamesError, match="both be written to"):
         distinct_names([tmp_path / "y.jpg", tmp_path / "y.tif"])
-    with pytest.raises(click.UsageError, match="given twice"):
+    with pytest.raises(NamesError, match="given twice"):
         plan_jobs([tmp_path / "a.tif", tmp_path / "." / "a.tif"], tmp_path / "out")
 
 

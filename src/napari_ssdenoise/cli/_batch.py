@@ -7,21 +7,23 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from napari_ssdenoise.cli._program import Stopped, explain, is_input_error
+from napari_ssdenoise import batch
+from napari_ssdenoise._errors import explain, is_input_error
+from napari_ssdenoise.batch import Result, Status
+from napari_ssdenoise.cli._program import Stopped
 
 if TYPE_CHECKING:
-    from napari_ssdenoise.cli._outputs import Finished, Job
+    from napari_ssdenoise.batch import Finished, Job
     from napari_ssdenoise.cli._report import Reporter
     from napari_ssdenoise.engine.distributed import Scheduler
 
 # Images at the same time: one for each worker, but no more than this program can open and finish beside each other.
 MOST_AT_ONCE = 16
 
-Result = dict[str, Any]
 Denoise = Callable[["Job", "Reporter"], Result]
 
 
@@ -49,8 +51,8 @@ def connected(address: str | None, workers: int | None) -> Iterator[Scheduler | 
         yield scheduler
 
 
-class Batch:
-    """Many images to denoise, and what became of them.
+class Batch(batch.Batch):
+    """Many images to denoise from the command line, one after the other or together.
 
     Parameters
     ----------
@@ -63,46 +65,39 @@ class Batch:
     """
 
     def __init__(self, jobs: Sequence[Job], denoise: Denoise, finished: Finished, reporter: Reporter) -> None:
-        self.jobs = jobs
+        super().__init__(jobs, finished)
         self._denoise = denoise
-        self._finished = finished
         self._reporter = reporter
-        self._results: dict[int, Result] = {}
 
-    def run(self, scheduler: Scheduler | None = None) -> Result:
+    def denoise(self, scheduler: Scheduler | None = None) -> Result:
         """Denoise all, several at a time if there is a cluster; return what is to be said about them."""
-        self._finished.load()
+        self.finished.load()
         at_once = min(MOST_AT_ONCE, scheduler.workers) if scheduler else 1
         if scheduler and at_once > 1:
             self._together(scheduler, at_once)
         else:
             for number in self._left():
-                self._note(number, partial(self._denoise, self.jobs[number], self._reporter))
+                self._end(number, partial(self._denoise, self.jobs[number], self._reporter))
         return self._summary()
 
     def _left(self) -> Iterator[int]:
         """Announce one image after the other, and pass over those that are done."""
         for number, job in enumerate(self.jobs):
             self._reporter.say(f"[{number + 1}/{len(self.jobs)}] {job.source}")
-            done = self._finished.get(job)
-            if done:
+            if self.before(number):
                 self._reporter.say(f"done before: {job.output}")
-                self._results[number] = done
             else:
                 yield number
 
-    def _note(self, number: int, result: Callable[[], Result]) -> None:
+    def _end(self, number: int, result: Callable[[], Result]) -> None:
         """Keep the result of an image, or what was wrong with it."""
-        job = self.jobs[number]
         try:
-            self._results[number] = result()
+            self.succeed(number, result())
         except Exception as error:
             if not is_input_error(error):
                 raise
-            self._reporter.fail(f"{job.source}: {explain(error)}")
-            self._results[number] = {"input": str(job.source), "error": explain(error)}
-        else:
-            self._finished.add(job, self._results[number])
+            self._reporter.fail(f"{self.jobs[number].source}: {explain(error)}")
+            self.fail(number, error)
 
     def _together(self, scheduler: Scheduler, at_once: int) -> None:
         """Denoise several images at a time: small ones, too, keep all workers busy then."""
@@ -117,13 +112,13 @@ class Batch:
                     if not running:
                         return
                     for done in wait(running, return_when=FIRST_COMPLETED).done:
-                        self._note(running.pop(done), done.result)
+                        self._end(running.pop(done), done.result)
             except KeyboardInterrupt as error:
                 scheduler.stop()
                 for ended in wait(running).done:  # those that were just being completed
                     if not ended.exception():
-                        self._note(running[ended], ended.result)
-                count = sum("error" not in result for result in self._results.values())
+                        self._end(running[ended], ended.result)
+                count = len(self.outcomes) - self.count[Status.FAILED]
                 raise Stopped(
                     f"{count} of {len(self.jobs)} images are done, and what is done of the next ones is kept. "
                     "The same command goes on from there."
@@ -133,13 +128,8 @@ class Batch:
                 raise
 
     def _summary(self) -> Result:
-        results = [self._results[number] for number in range(len(self.jobs))]
-        failed = sum("error" in result for result in results)
-        skipped = sum("skipped" in result for result in results)
-        said = [f"{len(results) - failed - skipped} of {len(results)} images denoised"]
-        said += [f"{skipped} existed already"] if skipped else []
-        said += [f"{failed} failed"] if failed else []
-        self._reporter.say(", ".join(said) + ".")
-        if not failed:
-            self._finished.remove()
-        return {"output": str(self._finished.path.parent), "failed": failed, "skipped": skipped, "results": results}
+        self._reporter.say(self.summary())
+        self.close()
+        failed, skipped = self.count[Status.FAILED], self.count[Status.SKIPPED]
+        folder = str(self.finished.path.parent)
+        return {"output": folder, "failed": failed, "skipped": skipped, "results": self.results}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import sys
 import time
@@ -12,6 +11,7 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import click
 
+from napari_ssdenoise._errors import explain, is_input_error
 from napari_ssdenoise._threads import share_processor
 
 # What a verb does, so that listing them imports none of them.
@@ -27,8 +27,6 @@ VERBS: Final = {
     "algorithms": "List the algorithms, their papers and settings.",
 }
 STOPPED: Final = 130
-# Mistakes of an input, in the library's own words. Anything else is a mistake of ours and shows its traceback.
-INPUT_ERRORS: Final = (ValueError, OSError, MemoryError, ArithmeticError)
 _STARTED: Final = time.perf_counter()
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -45,28 +43,6 @@ class FailedError(Exception):
 def seconds_since_start() -> float:
     """Return the time since the command began to load."""
     return time.perf_counter() - _STARTED
-
-
-def explain(error: BaseException) -> str:
-    """Say in one line what was wrong."""
-    if isinstance(error, OSError) and error.strerror:
-        text = str(error.strerror)
-        if error.errno == errno.ENOSPC and "space" not in text.lower():
-            text = "no space left on the disk. Free some space, or choose another folder"
-        where = error.filename
-        return f"{where}: {text}" if isinstance(where, str) and where not in text else text
-    text = " ".join(str(error).split())
-    if isinstance(error, MemoryError) or not text:
-        return text or {"MemoryError": "not enough memory"}.get(type(error).__name__, type(error).__name__)
-    return text
-
-
-def is_input_error(error: BaseException) -> bool:
-    """Tell whether an exception is about the input or the machine, and needs no traceback."""
-    if isinstance(error, BrokenPipeError):
-        return False
-    out_of_memory = isinstance(error, RuntimeError) and "allocate memory" in str(error)
-    return isinstance(error, INPUT_ERRORS) or out_of_memory or type(error).__name__ == "OutOfMemoryError"
 
 
 def common(command: Command) -> Command:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from napari_ssdenoise.cli._program import explain, is_input_error
+from napari_ssdenoise._errors import explain, is_input_error
 
 if TYPE_CHECKING:
     from napari_ssdenoise.cli._report import Reporter

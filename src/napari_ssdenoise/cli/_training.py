@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from napari_ssdenoise._errors import explain
 from napari_ssdenoise.cli._choosing import AUTO, diagnosed, require_outputs, wants_target
-from napari_ssdenoise.cli._program import Stopped, explain, seconds_since_start
+from napari_ssdenoise.cli._program import Stopped, seconds_since_start
 from napari_ssdenoise.cli._settings import configure, given_settings
 from napari_ssdenoise.volume import Volume, open_volume, require_intensities
 

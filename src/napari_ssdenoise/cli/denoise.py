@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from napari_ssdenoise.batch import FORMATS, Finished, Job, is_folder, known_suffix
 from napari_ssdenoise.cli._applying import apply, try_writing
 from napari_ssdenoise.cli._batch import Batch, connected
 from napari_ssdenoise.cli._choosing import AUTO, require_outputs
-from napari_ssdenoise.cli._outputs import FORMATS, Finished, Job, is_folder, known_suffix, plan_jobs, with_std
+from napari_ssdenoise.cli._outputs import plan_jobs, with_std
 from napari_ssdenoise.cli._program import FailedError, common, seconds_since_start
 from napari_ssdenoise.cli._quality import quality_option, show_quality
 from napari_ssdenoise.cli._report import Reporter, duration
@@ -205,7 +206,7 @@ def denoise_all(jobs: Sequence[Job], request: Request, reporter: Reporter) -> di
     finished = Finished(jobs[0].output.parent, {**task, **request.applying, "axes": request.axes})
     batch = Batch(jobs, lambda job, reporter: denoise_one(job, request, reporter), finished, reporter)
     # Trainings take turns: each of them uses all of this machine.
-    return batch.run(request.scheduler if model else None)
+    return batch.denoise(request.scheduler if model else None)
 
 
 def denoise_one(job: Job, request: Request, reporter: Reporter) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from napari_ssdenoise.cli._outputs import known_suffix
+from napari_ssdenoise.batch import known_suffix
 from napari_ssdenoise.cli._program import Stopped, common, seconds_since_start
 from napari_ssdenoise.cli._report import Reporter, duration
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from napari_ssdenoise.algorithms._super_resolution import METHODS
+from napari_ssdenoise.batch import known_suffix
 from napari_ssdenoise.cli._applying import apply, try_writing
-from napari_ssdenoise.cli._outputs import known_suffix, plan_jobs
+from napari_ssdenoise.cli._outputs import plan_jobs
 from napari_ssdenoise.cli._program import common, seconds_since_start
 from napari_ssdenoise.cli._report import Reporter, duration
 from napari_ssdenoise.cli._scores import open_reference, scores, show_scores
