@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from napari_ssdenoise.io import read_volume
-from napari_ssdenoise.reconstruction import Reconstructor, reconstruct
+from napari_ssdenoise.reconstruction import ReconstructionModel, ReconstructionTrainer, Reconstructor, reconstruct
 
 
 @pytest.fixture
@@ -93,3 +93,28 @@ def test_ctrl_c_writes_nothing(run, scan, monkeypatch, tmp_path):
     monkeypatch.setattr(Reconstructor, "__next__", interrupted)
     assert "nothing was written" in run("reconstruct", scan, "-o", "out.npy", code=130).output
     assert not (tmp_path / "out.npy").exists()
+
+
+def test_a_model_is_trained_from_kspace_and_reconstructs(run, scan, last_json, tmp_path):
+    arguments = ("--algorithm", "ssdu-mri", "--steps", 3)
+    found = last_json(run("train", scan, scan, "-o", "knee.model", *arguments, "--json"))
+    assert (found["steps"], found["slices"], found["output"]) == (3, 2, "knee.model")
+    result = last_json(run("reconstruct", scan, "-o", "out.npy", "--method", "knee.model", "--json"))
+    assert result["method"] == "model"
+    assert set(result["slices"][0]["errors"]) == {"cs", "model"}
+    assert "exists" in run("train", scan, "-o", "knee.model", *arguments, code=1).output
+    assert "--patch" in run("train", scan, "-o", "b.model", *arguments, "--patch", 32, code=2).output
+
+
+def test_a_stopped_training_keeps_what_was_learnt(run, scan, monkeypatch, tmp_path):
+    original = ReconstructionTrainer.__next__
+
+    def interrupted(self):
+        if self.step == 2:
+            raise KeyboardInterrupt
+        return original(self)
+
+    monkeypatch.setattr(ReconstructionTrainer, "__next__", interrupted)
+    text = run("train", scan, "-o", "knee.model", "--algorithm", "ssdu-mri", "--steps", 9, code=130).output
+    assert "2 steps" in text
+    assert ReconstructionModel.load(tmp_path / "knee.model").record["steps"] == 2

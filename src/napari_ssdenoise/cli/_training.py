@@ -108,13 +108,16 @@ class TrainingPlan:
             ) from error
 
 
-def training_options(command: Command, default: str = DEFAULT_ALGORITHM) -> Command:
-    """Add the flags of `TrainingPlan`, apart from the algorithms' settings and those of `computing_options`."""
+def training_options(command: Command, default: str = DEFAULT_ALGORITHM, more: tuple[str, ...] = ()) -> Command:
+    """Add the flags of `TrainingPlan`, apart from the algorithms' settings and those of `computing_options`.
+
+    ``more`` algorithms are offered that are no `Algorithm`.
+    """
     from napari_ssdenoise.algorithms import algorithms_for
 
     algorithm_help = f"How to learn; auto looks at the noise and chooses. {default} by default."
     options = (
-        click.option("--algorithm", type=click.Choice([AUTO, *algorithms_for("denoise")]), help=algorithm_help),
+        click.option("--algorithm", type=click.Choice([AUTO, *algorithms_for("denoise"), *more]), help=algorithm_help),
         click.option(
             "--steps",
             type=click.IntRange(min=1),

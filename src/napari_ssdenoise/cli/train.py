@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from napari_ssdenoise.cli._training import (
     run_training,
     training_options,
 )
+from napari_ssdenoise.cli._training_mri import ALGORITHM, train_mri
 
 if TYPE_CHECKING:
     from napari_ssdenoise.engine.trainer import Trainer
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Then train once more as long, from random weights, and compare: does what other images taught help here?",
 )
-@training_options
+@partial(training_options, more=(ALGORITHM,))
 @quality_option
 @computing_options
 @common
@@ -61,9 +63,14 @@ def command(
 ) -> None:
     """Learn to denoise from one noisy image or several of one kind, and save the model.
 
+    With --algorithm ssdu-mri, IN is undersampled k-space, and the model is for ssdenoise reconstruct --method.
+
     Ctrl-C keeps a checkpoint beside the model; the same command goes on from there, and so it does after a crash.
     """
     reporter = Reporter(as_json=as_json)
+    if flags["algorithm"] == ALGORITHM:
+        train_mri(inputs, output, reporter, flags, axes=axes, overwrite=overwrite)
+        return
     plan = TrainingPlan.from_flags(context, flags)
     check_model_output(output, overwrite=overwrite)
     volumes = open_all(inputs, axes)

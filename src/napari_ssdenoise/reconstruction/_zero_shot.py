@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from napari_ssdenoise.reconstruction._problem import Problem
 
-RATE: Final = 5e-4
+RATE: Final = 1e-3
 # Splits that are learnt from, the part of the lines that is the target of each, and iterations of their first images.
 SPLITS: Final = 24
 TARGET: Final = 0.2
