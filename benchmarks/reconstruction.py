@@ -250,7 +250,7 @@ def measure(arguments: argparse.Namespace) -> Iterable[tuple[dict[str, Any], Cal
         slices = Slices(data)
         for method in ("zero-filled", "cs"):
             yield {"part": part, "method": method}, lambda m=method: {"psnr": slices.score(m)}
-        for size in SIZES:
+        for size in arguments.sizes:
             for loss in ("split", "supervised"):
                 name = {"part": part, "method": loss, "slices": size, "steps": arguments.steps}
                 yield name, lambda n=size, k=loss: trained(slices, k, n, arguments.steps)
@@ -263,6 +263,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "reconstruction.jsonl")
     parser.add_argument("--steps", type=int, default=200, help="updates of a network")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="slices to learn from")
     arguments = parser.parse_args()
     if not (arguments.data / FASTMRI).exists():
         print(f"skipped: {arguments.data / FASTMRI} is not there.")
