@@ -13,6 +13,7 @@ import pytest
 from napari_ssdenoise import algorithms
 from napari_ssdenoise.algorithms import Noise2Void
 from napari_ssdenoise.engine.trainer import train
+from napari_ssdenoise.io import bundle
 from napari_ssdenoise.model import TrainedModel
 from napari_ssdenoise.volume import Volume
 
@@ -143,3 +144,29 @@ def test_a_damaged_archive_is_refused(model: TrainedModel, tmp_path: Path) -> No
 
 def test_arrays_get_the_axes_of_training(model: TrainedModel, noisy: Volume) -> None:
     np.testing.assert_array_equal(model.predict(np.asarray(noisy)), model.predict(noisy))
+
+
+@pytest.mark.parametrize("name", ["a.model", "a.zip"])
+def test_a_picture_is_kept_with_a_model(model: TrainedModel, noisy: Volume, tmp_path: Path, name: str) -> None:
+    from io import BytesIO
+
+    from PIL import Image
+
+    model.save(tmp_path / name, sample=noisy)
+    picture = Image.open(BytesIO(bundle.read_thumbnail(tmp_path / name) or b""))
+    assert picture.size == (192, 96)
+    left, right = np.hsplit(np.asarray(picture, float), 2)
+    assert not np.array_equal(left, right)
+    TrainedModel.load(tmp_path / name).save(tmp_path / "again.zip")
+    assert bundle.read_thumbnail(tmp_path / "again.zip") == bundle.read_thumbnail(tmp_path / name)
+    assert bundle.read_description(tmp_path / name)["record"]["steps"] == 2
+
+
+def test_models_without_a_picture_or_with_a_huge_one(model: TrainedModel, tmp_path: Path) -> None:
+    model.save(tmp_path / "a.model")
+    assert bundle.read_thumbnail(tmp_path / "a.model") is None
+    (tmp_path / "a.model" / bundle.THUMBNAIL).write_bytes(bytes(bundle.MOST_THUMBNAIL + 1))
+    assert bundle.read_thumbnail(tmp_path / "a.model") is None
+    assert TrainedModel.load(tmp_path / "a.model").algorithm == model.algorithm
+    with pytest.raises(ValueError, match="not a saved model"):
+        bundle.read_description(tmp_path)

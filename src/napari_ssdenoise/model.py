@@ -376,11 +376,21 @@ class TrainedModel:
         )
         return stream(task, overwrite=overwrite, resume=resume, scheduler=scheduler, view=view)
 
-    def save(self, path: str | PathLike[str], *, overwrite: bool = True) -> Path:
-        """Save as a folder, or as one file if the name ends in .zip: JSON and safetensors."""
+    def save(self, path: str | PathLike[str], *, overwrite: bool = True, sample: Any = None) -> Path:
+        """Save as a folder, or as one file if the name ends in .zip: JSON and safetensors.
+
+        Parameters
+        ----------
+        path
+            Folder or file.
+        overwrite
+            Replace another model.
+        sample
+            A volume, array or path, of which a small picture, before and after, is kept with the model.
+        """
         from napari_ssdenoise.io.bundle import save_model
 
-        return save_model(self, Path(path), overwrite=overwrite)
+        return save_model(self, Path(path), overwrite=overwrite, sample=sample)
 
     def export_bioimage(
         self,
@@ -438,6 +448,24 @@ class TrainedModel:
         from napari_ssdenoise.io.bundle import load_model
 
         return load_model(Path(path))
+
+    def differences(self, volume: Any) -> tuple[str, ...]:
+        """Say in which ways an image is unlike those of the training, so that the result may be poor.
+
+        Parameters
+        ----------
+        volume
+            A volume, array or path; some blocks are read.
+
+        Returns
+        -------
+        tuple of str
+            A sentence for each: that it does not fit at all, its pixel size (25 % and more), values (three times the
+            contrast, or far from what was seen), noise (half as much again). Empty if nothing was noticed.
+        """
+        from napari_ssdenoise.differences import differences
+
+        return differences(self, self._open(volume))
 
     def reopened(self) -> Algorithm:
         """Return the algorithm for other images: what these had decided of its settings is left open again."""

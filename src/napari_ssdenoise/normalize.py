@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # Voxels looked at per channel: more would not change the mean and the deviation that anybody can see.
 SAMPLED_VOXELS = 2_000_000
 SAMPLED_BLOCK = 128
+NOISE_BLOCKS, NOISE_PLANES = 32, 8  # looked at for the noise: blocks, and planes of each
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,16 @@ class Normalization:
         One entry per channel; a single entry serves any channel.
     low, high
         Smallest and largest value seen; for people, and to warn about images of another range.
+    noise
+        Standard deviation of what neighbouring pixels do not share, one entry per channel, in typical places; to warn
+        about images of other noise. Empty where it was not measured.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     low: float = -np.inf
     high: float = np.inf
+    noise: tuple[float, ...] = ()
 
     @classmethod
     def fit(cls, views: Sequence[View], rng: np.random.Generator) -> Normalization:
@@ -61,7 +66,8 @@ class Normalization:
                 f"{views[0].volume.name!r} has the same value ({low:g}) everywhere in a channel: there is nothing to "
                 "learn. Check that the right image or channel is chosen."
             )
-        return cls(tuple(mean.tolist()), tuple(std.tolist()), float(low), float(high))
+        noise = tuple(float(n) for found in moments for n in found.noise)
+        return cls(tuple(mean.tolist()), tuple(std.tolist()), float(low), float(high), noise)
 
     def apply(self, block: NDArray[Any], channel: int = 0) -> NDArray[np.float32]:
         """Normalise ``(channels, *spatial)``; `channel` is the first one's index."""
@@ -105,6 +111,7 @@ class _Moments:
         self.mean = np.zeros(channels)
         self.squares = np.zeros(channels)
         self.low, self.high = np.inf, -np.inf
+        self._noises: list[NDArray[np.float64]] = []
 
     def add(self, block: NDArray[Any]) -> None:
         values = block.reshape(len(block), -1).astype(np.float64)
@@ -113,11 +120,28 @@ class _Moments:
         self.squares += ((values - mean[:, None]) ** 2).sum(1) + (mean - self.mean) ** 2 * self.count * count / total
         self.mean += (mean - self.mean) * count / total
         self.count = total
+        if len(self._noises) < NOISE_BLOCKS and min(block.shape[-2:]) > 1:
+            self._noises.append(_noise(block))
         self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
 
     @property
     def std(self) -> NDArray[np.float64]:
         return np.asarray(np.sqrt(self.squares / self.count))
+
+    @property
+    def noise(self) -> NDArray[np.float64]:
+        return np.median(self._noises, axis=0) if self._noises else np.zeros(0)
+
+
+def _noise(block: NDArray[Any]) -> NDArray[np.float64]:
+    """Estimate the noise's deviation of each channel of ``(channels, *spatial)`` by differences within 2 x 2 pixels.
+
+    Smooth structure cancels out of a - b - c + d, and edges are few enough for the median of its size.
+    """
+    planes = block.reshape(len(block), -1, *block.shape[-2:])
+    planes = planes[:, :: -(-planes.shape[1] // NOISE_PLANES)].astype(np.float64)
+    left = planes[..., 1:, 1:] - planes[..., 1:, :-1] - planes[..., :-1, 1:] + planes[..., :-1, :-1]
+    return np.asarray(np.median(np.abs(left.reshape(len(block), -1)), axis=1) / (2 * 0.6745))
 
 
 def _sample(views: Sequence[View], rng: np.random.Generator) -> list[tuple[View, tuple[slice, ...]]]:

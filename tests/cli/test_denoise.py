@@ -326,3 +326,12 @@ def test_the_quality_is_estimated_after_a_training_only(run, noisy, model, last_
     assert found["quality"]["psnr"]["data_range"] == 2
     assert "quality" not in last_json(run("denoise", noisy, "-o", "b.tif", "--no-quality", *flags))
     assert "quality" not in last_json(run("denoise", noisy, "-m", model, "-o", "c.tif", "--json"))
+
+
+def test_an_image_unlike_those_of_the_training_is_told(run, model, tmp_path, last_json, noisy):
+    assert last_json(run("denoise", noisy, "-m", model, "-o", "a.tif", "--json"))["differences"] == []
+    brighter = 100 * read_volume(noisy)[:]
+    write_volume(tmp_path / "brighter.tif", Volume(brighter, "YX"))
+    done = run("denoise", "brighter.tif", "-m", model, "-o", "b.tif", "--json")
+    assert "unlike the training" in done.stderr
+    assert len(last_json(done)["differences"]) == 2

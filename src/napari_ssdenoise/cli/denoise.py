@@ -242,6 +242,9 @@ def denoise_one(job: Job, request: Request, reporter: Reporter) -> dict[str, Any
         remove_checkpoint(checkpoint_path(job.output))
     else:
         require_outputs(model.algorithm, tuple(further), "--std")
+        result["differences"] = model.differences(volume)
+        for difference in result["differences"]:
+            reporter.say(f"unlike the training: {difference}")
         apply(model, volume, job.output, reporter, **options)
         result["steps"] = model.record.get("steps")
     seconds = seconds_since_start() - started

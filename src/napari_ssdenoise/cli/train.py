@@ -82,7 +82,7 @@ def command(
     trainer, about = plan.trainer(volumes, axes, reporter)
     checkpoint = checkpoint_path(output)
     figures = run_training(trainer, checkpoint, reporter)
-    trainer.model.save(output, overwrite=overwrite)
+    trainer.model.save(output, overwrite=overwrite, sample=volumes[0])
     remove_checkpoint(checkpoint)
     reporter.say(f"model: {output} ({figures['steps']} steps in {duration(figures['train_seconds'])})")
     if against_scratch:

@@ -1,4 +1,4 @@
-"""The image that an exported model is tested with, and the picture of it on the package."""
+"""The image that an exported model is tested with."""
 
 from __future__ import annotations
 
@@ -10,13 +10,10 @@ from napari_ssdenoise.engine.scenes import View
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from napari_ssdenoise.model import TrainedModel
-
-COVER_SIDE = 512
 
 
 def example(model: TrainedModel, sample: Any, shape: Sequence[int], channels: int) -> NDArray[np.float32]:
@@ -61,19 +58,3 @@ def _pattern(model: TrainedModel, shape: Sequence[int], channels: int) -> NDArra
     image = mean + std * np.sqrt(0.5) * (waves / waves.std() + noise)
     low, high = model.normalization.low, model.normalization.high
     return np.asarray(np.clip(image, low, high), np.float32)
-
-
-def paint_cover(path: Path, noisy: NDArray[np.float32], denoised: NDArray[np.float32]) -> None:
-    """Write a picture twice as wide as high: the middle plane, noisy beside denoised, with equal contrast."""
-    from PIL import Image
-
-    planes = [image[tuple(n // 2 for n in image.shape[:-2])] for image in (noisy, denoised)]
-    side = min(planes[0].shape)
-    low, high = np.percentile(planes[0], (0.5, 99.5))
-    pictures = []
-    for plane in planes:
-        y, x = ((n - side) // 2 for n in plane.shape)
-        grey = np.clip((plane[y : y + side, x : x + side] - low) / max(high - low, 1e-12), 0, 1)
-        picture = Image.fromarray((255 * grey).round().astype(np.uint8))
-        pictures.append(np.asarray(picture.resize((COVER_SIDE, COVER_SIDE), Image.Resampling.NEAREST)))
-    Image.fromarray(np.hstack(pictures)).save(path)

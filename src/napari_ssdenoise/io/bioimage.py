@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_ssdenoise.io._bioimage_example import example, paint_cover
+from napari_ssdenoise.io._bioimage_example import example
+from napari_ssdenoise.io._thumbnail import beside
 from napari_ssdenoise.io._writer import publish
 from napari_ssdenoise.io.bundle import DESCRIPTION, WEIGHTS, is_model, save_model
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from napari_ssdenoise.model import TrainedModel
 
 NETWORK = "network.pt"
+COVER_SIDE = 512
 LEAST_SIDE, MOST_VALUES = (
     64,
     1 << 30,
@@ -107,7 +109,8 @@ def _write_tensors(model: TrainedModel, folder: Path, sample: Any) -> _Tested:
     np.save(folder / "input.npy", noisy[None])
     for name, result in zip(model.algorithm.outputs, made, strict=True):
         np.save(folder / f"{name}.npy", result)
-    paint_cover(folder / "cover.png", noisy[0], made[0][0, 0])
+    planes = [image[tuple(n // 2 for n in image.shape[:-2])] for image in (noisy[0], made[0][0, 0])]
+    (folder / "cover.png").write_bytes(beside(planes[0], planes[1], COVER_SIDE))
     return _Tested(portable, noisy.shape[1:], halo)
 
 

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 
 FORMAT = "napari-ssdenoise model"
 VERSION = 1
-DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
+DESCRIPTION, WEIGHTS, THUMBNAIL = "model.json", "weights.safetensors", "thumbnail.png"
+MOST_DESCRIPTION, MOST_THUMBNAIL = 1 << 26, 1 << 20  # bytes that are read of a file whose size nobody vouches for
 ZOO = ("rdf.yaml", "bioimageio.yaml")  # what a package of the BioImage Model Zoo is known by
 
 
-def save_model(model: TrainedModel, path: Path, *, overwrite: bool) -> Path:
-    """Write a model so that its name appears only when it is complete.
+def save_model(model: TrainedModel, path: Path, *, overwrite: bool, sample: Any = None) -> Path:
+    """Write a model so that its name appears only when it is complete; see `TrainedModel.save`.
 
     Raises
     ------
@@ -37,20 +38,66 @@ def save_model(model: TrainedModel, path: Path, *, overwrite: bool) -> Path:
         raise FileExistsError(f"{path} exists. {advice}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder {path.parent} does not exist. Make it first, or choose another place.")
+    picture = _picture(model, sample)
     description = {"format": FORMAT, "version": VERSION, **model.describe()}
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
         made = Path(scratch) / "model"
         made.mkdir()
         (made / DESCRIPTION).write_text(json.dumps(description, indent=1), encoding="utf8")
         write_tensors(made / WEIGHTS, model.weights())
+        if picture is not None:
+            (made / THUMBNAIL).write_bytes(picture)
         if path.suffix == ".zip":
             packed = Path(scratch) / "packed"
             with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-                for name in (DESCRIPTION, WEIGHTS):
-                    archive.write(made / name, name)
+                for member in sorted(made.iterdir()):
+                    archive.write(member, member.name)
             made = packed
         publish(made, path, overwrite=overwrite)
     return path
+
+
+def _picture(model: TrainedModel, sample: Any) -> bytes | None:
+    """Return the model's picture: of the sample, else what is kept with the file that it was loaded from."""
+    from napari_ssdenoise.io._thumbnail import thumbnail
+
+    if sample is not None:
+        return thumbnail(model, sample)
+    return None if model.path is None else read_thumbnail(model.path)
+
+
+def read_thumbnail(path: Path) -> bytes | None:
+    """Return the picture that is kept with a model, as PNG; None if there is none."""
+    return _member(path, THUMBNAIL, MOST_THUMBNAIL)
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """Return what `TrainedModel.describe` tells of a saved model, without its weights and without torch.
+
+    Raises
+    ------
+    ValueError
+        If it is no saved model.
+    """
+    try:
+        found = json.loads(_member(path, DESCRIPTION, MOST_DESCRIPTION) or b"null")
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {DESCRIPTION} cannot be read ({error}).") from error
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise ValueError(f"{path} is not a saved model of napari-ssdenoise.")
+    return found
+
+
+def _member(path: Path, name: str, most: int) -> bytes | None:
+    """Read a small file of a model; None if it is missing, damaged or too large to be one."""
+    try:
+        if path.is_dir():
+            member = path / name
+            return member.read_bytes() if member.is_file() and member.stat().st_size <= most else None
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(name) if archive.getinfo(name).file_size <= most else None
+    except (OSError, KeyError, ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile):
+        return None
 
 
 def load_model(path: Path) -> TrainedModel:
@@ -105,7 +152,8 @@ def _assemble(path: Path, description: Mapping[str, Any], weights: bytes) -> Tra
         algorithm = get_algorithm(description["algorithm"], **description["settings"])
         geometry = Geometry(**{**description["geometry"], "pooled": tuple(description["geometry"]["pooled"])})
         stored = description["normalization"]
-        normalization = Normalization(tuple(stored["mean"]), tuple(stored["std"]), stored["low"], stored["high"])
+        noise = tuple(map(float, stored.get("noise", ())))  # not in older models
+        normalization = Normalization(tuple(stored["mean"]), tuple(stored["std"]), stored["low"], stored["high"], noise)
         conditions = tuple(tuple(map(float, told)) for told in description.get("conditions", ()))
         network = geometry.build(algorithm)
         network.load_state_dict(load(weights))
