@@ -124,6 +124,13 @@ def test_files_are_opened_by_the_button_and_the_reader(
     assert "has no array 'kspace'" in widget.run.status.text()
 
 
+def test_samples_that_the_mask_leaves_out_are_not_shown(kspace: Any) -> None:
+    columns = np.arange(40) > 20
+    shown = np.asarray(LogMagnitude(open_kspace(kspace, mask=columns)))
+    assert (shown[:, :21] == shown.min()).all()
+    assert shown[24, 25] > shown.min()
+
+
 def test_slices_are_shown_as_any_array_is_sliced(kspace: Any) -> None:
     shown = LogMagnitude(open_kspace(np.stack([kspace, 2 * kspace, kspace])))
     whole = np.asarray(shown)

@@ -47,7 +47,9 @@ class LogMagnitude:
         return np.asarray(self[(slice(None),) * self.ndim], dtype)
 
     def _slice(self, index: int) -> NDArray[np.float32]:
-        data = np.asarray(self.kspace.data[index])
+        data, mask = np.asarray(self.kspace.data[index]), self.kspace.mask
+        if mask is not None:
+            data = data * (mask if mask.ndim == 2 else mask[index])
         magnitude = np.sqrt(np.square(np.abs(data)).sum(0))
         strongest = max(float(magnitude.max()), 1e-30)
         return np.log10(np.maximum(magnitude / strongest, 10**-DECADES)).astype(np.float32)
