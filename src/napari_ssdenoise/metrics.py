@@ -34,6 +34,8 @@ FRC_THRESHOLD = 1 / 7
 def psnr(image: Any, reference: Any, data_range: float | None = None) -> float:
     """Return the peak signal-to-noise ratio in dB: ``10 log10(data_range**2 / mean squared error)``.
 
+    Complex images are compared by their magnitudes, here and in the other metrics.
+
     Parameters
     ----------
     image, reference : arrays or volumes of one shape
@@ -280,6 +282,7 @@ def choose_data_range(reference: Any) -> float:
         If the reference is the same everywhere, or has NaN or infinite values.
     """
     data = np.asarray(reference)
+    data = np.abs(data) if data.dtype.kind == "c" else data
     if data.dtype == np.uint8:
         return 255.0
     span = float(np.percentile(data, 99.9)) - float(data.min()) if data.size else 0.0
@@ -313,6 +316,7 @@ def _each_plane(image: NDArray[Any], reference: NDArray[Any]) -> Iterator[tuple[
 
 def _yx_last(image: Any) -> NDArray[Any]:
     array = np.asarray(image)
+    array = np.abs(array) if array.dtype.kind == "c" else array
     if isinstance(image, Volume):
         return np.moveaxis(array, (image.axes.index("Y"), image.axes.index("X")), (-2, -1))
     return array

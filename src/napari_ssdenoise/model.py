@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from napari_ssdenoise.axes import Channels, Layout
+from napari_ssdenoise.complex_parts import AXIS, is_parts, joined, real_view
 from napari_ssdenoise.volume import Volume, open_volume, require_intensities
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ class TrainedModel:
         augment: bool = False,
         tile: Sequence[int] | None = None,
         memory: str | int = DEFAULT_MEMORY,
-    ) -> NDArray[np.float32] | tuple[NDArray[np.float32], ...]:
+    ) -> NDArray[Any] | tuple[NDArray[Any], ...]:
         """Denoise a volume into memory.
 
         Parameters
@@ -195,7 +196,8 @@ class TrainedModel:
         Returns
         -------
         ndarray, float32
-            In the volume's shape, axes and units; a tuple of them if ``outputs`` is given.
+            In the volume's shape, axes and units; a tuple of them if ``outputs`` is given. Of a complex volume, the
+            mean is complex64, and standard deviations hold for the real and the imaginary part each.
 
         Raises
         ------
@@ -217,6 +219,8 @@ class TrainedModel:
             key = layout.key(piece.index, piece.target)
             for name in names:
                 arrays[name][key] = layout.from_network(piece.images[name])
+        if is_parts(opened) and not (isinstance(volume, Volume) and is_parts(volume)):
+            arrays = {name: joined(name, array) for name, array in arrays.items()}
         return tuple(arrays[name] for name in names) if outputs else arrays["mean"]
 
     def predict_part(
@@ -247,14 +251,15 @@ class TrainedModel:
 
         opened, layout = self.fit(volume)
         predictor = predictor or self.predictor()
-        by_axis = dict(zip(opened.axes, region, strict=True))
+        whole_region = [*region, slice(0, 2)] if is_parts(opened) and len(region) < opened.ndim else list(region)
+        by_axis = dict(zip(opened.axes, whole_region, strict=True))
         halo = [h if context is None else min(h, context) for h in predictor.halo]
         target = [by_axis[axis] for axis in layout.spatial]
         shape = layout.spatial_shape(opened.shape)
         tile = single_tile(target, shape, halo, predictor.stride, predictor.margin)
-        out = np.empty([s.stop - s.start for s in region], np.float32)
+        out = np.empty([s.stop - s.start for s in whole_region], np.float32)
         indices = product(*(range(by_axis[axis].start, by_axis[axis].stop) for axis in layout.batch))
-        origin = [s.start for s in region]
+        origin = [s.start for s in whole_region]
         whole = TilePlan(shape, shape, predictor.halo, predictor.stride, predictor.margin)
         plan = Plan.whole(whole, layout.spatial)
         for piece in execute(predictor, plan, opened, layout, (Unit((index,), tile) for index in indices)):
@@ -263,7 +268,7 @@ class TrainedModel:
                 k if k == slice(None) else slice(k.start - o, k.stop - o) for k, o in zip(key, origin, strict=True)
             )
             out[key] = layout.from_network(piece.images["mean"])
-        return out
+        return joined("mean", out) if len(region) < opened.ndim else out
 
     def plan(
         self,
@@ -505,8 +510,9 @@ class TrainedModel:
         ValueError
             If it does not fit the model.
         """
-        opened = self._open(volume)
+        opened = real_view(self._open(volume))
         require_intensities(opened)
+        self._check_kind(opened)
         layout = self.geometry.layout(opened)
         return self.algorithm.prepared(opened), layout
 
@@ -516,6 +522,17 @@ class TrainedModel:
             return open_volume(volume)
         trained = [data["axes"] for data in self.record.get("data", ()) if len(data["axes"]) == len(volume.shape)]
         return open_volume(volume, axes=trained[0] if trained else None)
+
+    def _check_kind(self, volume: Volume) -> None:
+        """Refuse complex images where real ones were learnt from, and the other way round."""
+        kinds = {np.dtype(data["dtype"]).kind == "c" for data in self.record.get("data", ())}
+        found, learnt = ("complex", "real images, such as magnitudes") if is_parts(volume) else ("real", "complex ones")
+        has_parts = is_parts(volume) or volume.sizes.get(AXIS) == 2  # of which an array may be made before
+        if kinds and has_parts not in kinds:
+            raise ValueError(
+                f"{volume.name!r} is {found}, but the model was trained on {learnt}. Choose an image like those it was "
+                "trained on, or train a new model."
+            )
 
     def _check_outputs(self, names: Sequence[str]) -> tuple[str, ...]:
         unknown = [name for name in names if name not in self.algorithm.outputs]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_ssdenoise.complex_parts import is_parts
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -59,6 +61,10 @@ class Normalization:
                 found.add(view.read(region))
         mean = np.concatenate([found.mean for found in moments])
         std = np.concatenate([found.std for found in moments])
+        if is_parts(views[0].volume):
+            # One scale for both parts and no offset: what is learnt must not depend on the phase.
+            std = np.concatenate([np.full(len(m.mean), np.sqrt((m.std**2 + m.mean**2).mean())) for m in moments])
+            mean = np.zeros_like(std)
         low = min(found.low for found in moments)
         high = max(found.high for found in moments)
         if not std.min() > 1e-12 * max(abs(low), abs(high)):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_ssdenoise.complex_parts import complex_view
 from napari_ssdenoise.volume import Volume, open_volume
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def spot_checks(volume: Volume, side: int = 32) -> Iterator[tuple[slice, ...]]:
 
 def fingerprint(volume: Volume) -> str:
     """Return a text that is equal for volumes of one shape that hold the same values in many places."""
+    volume = complex_view(volume)
     digest = hashlib.sha256(f"{volume.axes} {volume.shape} {volume.dtype.newbyteorder('=')}".encode())
     for part in spot_checks(volume):
         block = volume[part]

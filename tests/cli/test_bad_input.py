@@ -45,7 +45,6 @@ BAD = {
     "infinite": ("a.npy", saved(np.where(NOISE > 110, np.inf, NOISE)), "infinite"),
     "huge": ("a.npy", saved(NOISE * 1e300), "huge values"),
     "boolean": ("a.npy", saved(NOISE > 100), "boolean mask"),
-    "complex": ("a.npy", saved(NOISE * 1j), "is complex"),
     "text": ("a.npy", saved(np.full((32, 32), "a")), "not numeric"),
     "one dimension": ("a.npy", saved(NOISE[0]), "at least two dimensions"),
     "objects": ("a.npy", saved(np.array([[None]])), "cannot be read"),
@@ -71,7 +70,7 @@ def test_bad_images(name, make, words, run, tmp_path, tiny):
     assert sorted(tmp_path.iterdir()) == before
 
 
-@pytest.mark.parametrize("name", ["empty", "NaN", "boolean", "complex", "missing", "corrupt TIFF", "corrupt chunk"])
+@pytest.mark.parametrize("name", ["empty", "NaN", "boolean", "missing", "corrupt TIFF", "corrupt chunk"])
 def test_bad_images_with_a_model(name, run, model, tmp_path):
     path, make, words = BAD[name]
     make(tmp_path / path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from napari_ssdenoise.complex_parts import is_parts
 from napari_ssdenoise.noise import DOUBT, NOISES, NoiseLevel
 
 if TYPE_CHECKING:
@@ -47,14 +48,17 @@ class KnownNoise:
     levels: tuple[NoiseLevel, ...]
 
     def conditions(self, normalization: Normalization, channels: int) -> Conditions:
-        """Return what a network is told: for all channels together if it sees them at once, else for each."""
+        """Return what a network is told: for those together that it sees at once."""
         told = [
             (*NOISES[self.kind].conditions(level, mean, std), DOUBT)
             for level, mean, std in zip(self.levels, normalization.mean, normalization.std, strict=True)
         ]
         if channels == 1:
             return tuple(told)
-        return (tuple(value for parameter in zip(*told, strict=True) for value in parameter),)
+        groups = [told[start : start + channels] for start in range(0, len(told), channels)]
+        joint = [tuple(value for parameter in zip(*group, strict=True) for value in parameter) for group in groups]
+        # Several where coils are images of two parts each: found by their first channel.
+        return tuple(joint) if len(joint) == 1 else tuple(each for each in joint for _ in range(channels))
 
 
 def find_noise(
@@ -71,7 +75,9 @@ def find_noise(
     if _is_complete(settings):
         return KnownNoise(settings.noise, (_level(settings, settings.noise),) * channels)
     volumes = list({id(view.volume): view.volume for view in views}.values())[:VOLUMES]
-    fits = [_estimate(volumes, channel, settings.offset, rng) for channel in range(channels)]
+    # The parts of a complex image are channels of a network that sees both, and have the same noise.
+    parts = views[0].channels if is_parts(views[0].volume) else 1
+    fits = [_estimate(volumes, channel // parts, settings.offset, rng) for channel in range(channels)]
     kind = settings.noise if settings.noise != "auto" else _common_kind([fit.kind for fit in fits])
     limits = (normalization.low, normalization.high)
     return KnownNoise(kind, tuple(_level(settings, kind, fit, limits) for fit in fits))

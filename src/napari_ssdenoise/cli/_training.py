@@ -17,6 +17,7 @@ from napari_ssdenoise._errors import explain
 from napari_ssdenoise.cli._choosing import AUTO, diagnosed, require_outputs, wants_target
 from napari_ssdenoise.cli._program import Stopped, seconds_since_start
 from napari_ssdenoise.cli._settings import configure, given_settings
+from napari_ssdenoise.complex_parts import real_view
 from napari_ssdenoise.volume import Volume, open_volume, require_intensities
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def open_all(paths: Sequence[Path], axes: str | None) -> list[Volume]:
     """Open images, and refuse early what no algorithm can work on."""
     volumes = [open_volume(path, axes=axes) for path in paths]
     for volume in volumes:
-        require_intensities(volume)
+        require_intensities(real_view(volume))
     return volumes
 
 

@@ -29,6 +29,7 @@ from napari_ssdenoise.cli._training import (
     run_training,
     training_options,
 )
+from napari_ssdenoise.complex_parts import real_view
 
 if TYPE_CHECKING:
     from napari_ssdenoise.engine.distributed import Scheduler
@@ -275,6 +276,7 @@ def try_output(trainer: Trainer, volume: Volume, job: Job, request: Request) -> 
     from napari_ssdenoise.engine.outputs import UNCERTAINTY, Output
     from napari_ssdenoise.engine.stream import choose_dtype
 
-    dtype = choose_dtype(trainer.model, volume, request.applying["dtype"])
+    seen = real_view(volume)
+    dtype = choose_dtype(trainer.model, seen, request.applying["dtype"])
     for name, path in zip(("mean", UNCERTAINTY), job.outputs, strict=False):
-        try_writing(path, volume, Output.of(name, path, dtype).dtype, overwrite=request.overwrite)
+        try_writing(path, volume, Output.of(name, path, dtype).stored(seen), overwrite=request.overwrite)

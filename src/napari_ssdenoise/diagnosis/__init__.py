@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_ssdenoise.complex_parts import AXIS, is_parts, real_view
 from napari_ssdenoise.diagnosis._blocks import cut_places
 from napari_ssdenoise.diagnosis._correlation import along_series, correlated_reach
 from napari_ssdenoise.diagnosis._noise_fit import Estimate, NoiseFit, estimate_noise
@@ -84,7 +85,7 @@ def diagnose(
     >>> print(report.describe())  # doctest: +SKIP
     >>> trainer = Trainer(report.recommendation, noisy)  # doctest: +SKIP
     """
-    opened = open_volume(volume, axes=axes)
+    opened = real_view(open_volume(volume, axes=axes))
     require_intensities(opened)
     other = None if target is None else _open_target(target, opened, axes)
     series = next((axis for axis in "TZ" if opened.sizes.get(axis, 1) > 1), "")
@@ -101,7 +102,7 @@ def diagnose(
 
 
 def _open_target(target: Volume | ArrayLike | str | PathLike[str], volume: Volume, axes: str | None) -> Volume:
-    other = open_volume(target, axes=axes)
+    other = real_view(open_volume(target, axes=axes))
     if sorted(other.axes) == sorted(volume.axes) and other.axes != volume.axes:
         raise ValueError(f"the target has axes {other.axes!r}, the image {volume.axes!r}. Give both in one order.")
     if other.shape != volume.shape:
@@ -205,7 +206,7 @@ def _conclude(
     algorithm, settings, reasons = recommend(worst, channels, views)
     return Diagnosis(
         **{f.name: getattr(worst, f.name) for f in fields(worst)},
-        axes=volume.axes,
+        axes=volume.axes.replace(AXIS, "") if is_parts(volume) else volume.axes,
         offset_given=offset_given,
         same_scene=views.same_scene if views else None,
         assumptions=check_assumptions(worst, views),

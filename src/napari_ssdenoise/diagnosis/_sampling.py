@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from napari_ssdenoise.complex_parts import is_parts
 from napari_ssdenoise.engine.scenes import require_finite
 
 if TYPE_CHECKING:
@@ -24,8 +25,9 @@ CHANNELS: Final = 6
 
 
 def channel_axis(volume: Volume) -> str:
-    """Return the axis whose entries have noise of their own, or ``""``: RGB samples or fluorescence channels."""
-    return next((axis for axis in "SC" if axis in volume.axes), "")
+    """Return the axis whose entries have noise of their own, or ``""``: RGB samples, fluorescence channels, coils."""
+    # Real and imaginary part have the same noise.
+    return next((axis for axis in ("C" if is_parts(volume) else "SC") if axis in volume.axes), "")
 
 
 def choose_channels(volume: Volume) -> list[int]:

@@ -13,9 +13,10 @@ from contextlib import closing
 from itertools import product
 from typing import TYPE_CHECKING, Final
 
+from napari_ssdenoise.complex_parts import is_parts
 from napari_ssdenoise.engine.execute import execute
 from napari_ssdenoise.engine.job import Block, Place, to_dtype
-from napari_ssdenoise.engine.plan import Unit, plan_part
+from napari_ssdenoise.engine.plan import Unit, plan_part, together
 from napari_ssdenoise.engine.tiles import single_tile
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Glimpses:
         self.layout = job.task.layout
         self.predictor = predictor
         self.view = view
+        self._together = together(job.task.volume, self.layout)
         self._ledger = job.ledger
         self._passed: set[str] = set()  # blocks of the plan on their way into the file
         self._shown: set[tuple[tuple[int, ...], tuple[int, ...]]] = set()  # image and chunk
@@ -90,8 +92,10 @@ class Glimpses:
         if view is None:
             return None
         sizes = self.task.volume.sizes
-        parts = {axis: part.indices(n) for (axis, n), part in zip(sizes.items(), view, strict=True)}
-        indices = list(product(*(range(*parts[axis]) for axis in self.layout.batch)))
+        # Complex images are looked at in their own axes; of images that belong together, the first stands for all.
+        whole = [*view, slice(None)] if is_parts(self.task.volume) else view
+        parts = {axis: part.indices(n) for (axis, n), part in zip(sizes.items(), whole, strict=True)}
+        indices = [i for i in product(*(range(*parts[axis]) for axis in self.layout.batch)) if self._all_of(i)[0] == i]
         return indices, tuple(slice(*parts[axis][:2]) for axis in self.layout.spatial)
 
     def _chunks(self, inside: Target) -> list[tuple[int, ...]]:
@@ -137,16 +141,25 @@ class Glimpses:
         task, predictor = self.task, self.predictor
         tile = single_tile(target, self._shape, predictor.halo, predictor.stride, predictor.margin)
         done = target
-        with closing(execute(predictor, plan, task.volume, self.layout, [Unit((index,), tile)])) as pieces:
+        members = self._all_of(index)
+        with closing(execute(predictor, plan, task.volume, self.layout, [Unit(members, tile)])) as pieces:
             for piece in pieces:
                 # What the flow has made, or makes in a moment, stays.
                 if all(self._is_missing(index, chunk) for chunk in self._chunks(piece.target)):
                     images = tuple(to_dtype(piece.images[output.name], output.dtype) for output in task.outputs)
-                    yield Block(Place(index, piece.target, early=True), images)
+                    yield Block(Place(piece.index, piece.target, early=True), images)
+                if piece.index != members[-1]:
+                    continue
                 if not self._is_in_view(index, target):
                     done = piece.target
                     break
         self._note(index, target, done, plan.axis)
+
+    def _all_of(self, index: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+        """Return the images that are written together with one."""
+        if self._together == 1:
+            return (index,)
+        return tuple((*index[:-1], part) for part in range(self._together))
 
     def _note(self, index: tuple[int, ...], target: Target, done: Target, axis: int) -> None:
         """Note the chunks of a part that is computed to the end of ``done``, along one axis."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_ssdenoise.complex_parts import is_parts
 from napari_ssdenoise.engine.device import choose_device, choose_precision
 from napari_ssdenoise.engine.execute import execute
 from napari_ssdenoise.engine.outputs import Files, Locks, Output
@@ -275,6 +276,8 @@ class Job:
         remaining = seconds / max(1, self._count - self._before) * (self._total - self._count)
         path, *also = self.writer.partials
         region = self.task.region(place)
+        if is_parts(self.task.volume):
+            region = region[:-1]
         return TileDone(self._count, self._total, seconds, remaining, region, path, tuple(also), place.early)
 
     def __enter__(self) -> Job:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from napari_ssdenoise.complex_parts import complex_dtype, complex_view, is_parts, joined
 from napari_ssdenoise.io import create_writer
 from napari_ssdenoise.io._writer import check_output
 
@@ -41,6 +42,16 @@ class Output:
     path: Path
     dtype: np.dtype[Any]
 
+    def stored(self, volume: Volume) -> np.dtype[Any]:
+        """Return the dtype of the file: complex where a complex image is seen as its parts, apart from uncertainties.
+
+        Raises
+        ------
+        ValueError
+            If there is no complex dtype with such parts.
+        """
+        return complex_dtype(self.dtype) if is_parts(volume) and self.name != UNCERTAINTY else self.dtype
+
     @classmethod
     def of(cls, name: str, path: Path, dtype: np.dtype[Any]) -> Output:
         """Make an output; uncertainties are fractions of a grey value, and always floats."""
@@ -50,22 +61,28 @@ class Output:
 class Files:
     """The writers of all outputs, filled together block by block, and named together when all are complete."""
 
-    def __init__(self, writers: Sequence[Writer]) -> None:
+    def __init__(self, writers: Sequence[Writer], names: Sequence[str] = ()) -> None:
         self.writers = tuple(writers)
+        self._parts = tuple(names)  # of the outputs, where they come as the parts of complex images
+        self._first: dict[str, Sequence[NDArray[Any]]] = {}  # parts that wait for the other one
 
     @classmethod
     def open(cls, outputs: Sequence[Output], like: Volume, **options: Any) -> Self:
         """Open or start all of them; ``options`` are those of `create_writer`."""
         writers: list[Writer] = []
+        parts = is_parts(like)
+        if parts:
+            options |= {name: options[name][:-1] for name in ("chunks", "grid") if options.get(name)}
         try:
             for output in outputs:
-                writers += [create_writer(output.path, like, dtype=output.dtype, **options)]
+                kind = output.stored(like)
+                writers += [create_writer(output.path, complex_view(like), dtype=kind, **options)]
         except BaseException:
             for writer in writers:
                 if not writer.resumed:
                     writer.discard()
             raise
-        return cls(writers)
+        return cls(writers, [output.name for output in outputs] if parts else ())
 
     @property
     def chunks(self) -> tuple[int, ...]:
@@ -89,13 +106,36 @@ class Files:
 
     def write(self, region: Region, images: Sequence[NDArray[Any]]) -> None:
         """Put a block of each output into its place."""
+        whole = self._whole(region, images, "write")
+        if whole is None:
+            return
+        region, images = whole
         for writer, image in zip(self.writers, images, strict=True):
             writer.write(region, image)
 
     def show(self, region: Region, images: Sequence[NDArray[Any]]) -> None:
         """Let a block of each output be seen until it is written; lower resolutions wait for that."""
+        whole = self._whole(region, images, "show")
+        if whole is None:
+            return
+        region, images = whole
         for writer, image in zip(self.writers, images, strict=True):
             writer.array[region] = image
+
+    def _whole(
+        self, region: Region, images: Sequence[NDArray[Any]], why: str
+    ) -> tuple[Region, Sequence[NDArray[Any]]] | None:
+        """Join the parts of complex images; None for a real part, which waits for its imaginary one."""
+        if not self._parts:
+            return region, images
+        if images[0].shape[-1] == 1:
+            place = f"{why} {region[:-1]}"
+            if region[-1].start == 0:
+                self._first[place] = images
+                return None
+            pairs = zip(self._first.pop(place), images, strict=True)
+            images = [np.concatenate(pair, -1) for pair in pairs]
+        return region[:-1], [joined(name, image) for name, image in zip(self._parts, images, strict=True)]
 
     def finish(self, outputs: Sequence[Output], provenance: Mapping[str, Any]) -> None:
         """Complete all files, then give all their names: nobody finds one without the others."""

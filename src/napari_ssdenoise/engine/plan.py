@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from math import ceil, lcm, log2, prod
 from typing import TYPE_CHECKING, Self
 
+from napari_ssdenoise.complex_parts import AXIS, is_parts
 from napari_ssdenoise.engine.memory import format_memory, parse_memory
 from napari_ssdenoise.engine.predict import BYTES_AROUND
 from napari_ssdenoise.engine.tiles import SmallestTileError, Tile, TilePlan, choose_tile
@@ -43,7 +44,7 @@ class Plan:
     span
         Planes read at a time.
     batch
-        Images of which the same tile is computed together.
+        Images of which the same tile is computed together; a multiple of `together`.
     bytes
         Projected memory, without that of the process itself.
     limit
@@ -66,9 +67,9 @@ class Plan:
     cost: float = 1.0
 
     @classmethod
-    def whole(cls, tiles: TilePlan, spatial: str, needed: int = 0) -> Plan:
+    def whole(cls, tiles: TilePlan, spatial: str, needed: int = 0, batch: int = 1) -> Plan:
         """Return the plan that computes given tiles each in one pass."""
-        return cls(tiles, 0, 0, tiles.tile[0], tiles.largest(0), 1, needed, needed, spatial)
+        return cls(tiles, 0, 0, tiles.tile[0], tiles.largest(0), batch, needed, needed, spatial)
 
     @property
     def work(self) -> float:
@@ -132,6 +133,11 @@ class Unit:
     start: int = 0
 
 
+def together(volume: Volume, layout: Layout) -> int:
+    """Return how many images in a row are written as one: the parts of a complex image, if they are images."""
+    return 2 if is_parts(volume) and AXIS in layout.batch else 1
+
+
 def plan_volume(
     predictor: Predictor,
     volume: Volume,
@@ -169,7 +175,9 @@ def plan_volume(
             raise ValueError(f"tile {tuple(tile)} must have one length for each of the axes {layout.spatial!r}.")
         sizes = tuple(min(t, n) for t, n in zip(tile, shape, strict=True))
         tiles = TilePlan(shape, sizes, predictor.halo, predictor.stride, predictor.margin)
-        return Plan.whole(tiles, layout.spatial, tiles.largest_input * predictor.bytes_per_pixel)
+        batch = together(volume, layout)
+        needed = batch * tiles.largest_input * predictor.bytes_per_pixel
+        return Plan.whole(tiles, layout.spatial, needed, batch)
     grain = tuple(chunks or predictor.stride)
     return _Planner.of(predictor, volume, layout, shape, parse_memory(memory), grain, itemsize, n_images).best()
 
@@ -193,7 +201,7 @@ def plan_part(
     MemoryError
         If not even the smallest tile fits.
     """
-    return _Planner.of(predictor, volume, layout, shape, memory, predictor.stride, itemsize, 1).best()
+    return _Planner.of(predictor, volume, layout, shape, memory, predictor.stride, itemsize).best()
 
 
 @dataclass(frozen=True)
@@ -210,6 +218,7 @@ class _Planner:
     input_bytes: int  # per value
     output_bytes: int
     n_images: int
+    together: int  # images that no two units may share
 
     @classmethod
     def of(
@@ -221,14 +230,24 @@ class _Planner:
         memory: int,
         grain: tuple[int, ...],
         output_bytes: int,
-        n_images: int,
+        n_images: int = 1,
     ) -> Self:
         """Make one for images of a volume, or for parts of them."""
         chunks = layout.sizes(layout.spatial, volume.chunks)
         channels = layout.n_channels(volume.shape)
-        input_bytes = volume.dtype.itemsize
+        n = together(volume, layout)
         return cls(
-            predictor, shape, layout.spatial, memory, grain, chunks, channels, input_bytes, output_bytes, n_images
+            predictor,
+            shape,
+            layout.spatial,
+            memory,
+            grain,
+            chunks,
+            channels,
+            volume.dtype.itemsize,
+            output_bytes,
+            max(n, n_images),
+            n,
         )
 
     def best(self) -> Plan:
@@ -237,6 +256,7 @@ class _Planner:
         needed: list[float] = []
         for axis, slab in self._choices():
             per_pixel, span, block = self._costs(axis, slab)
+            per_pixel *= self.together
             available = max(self.memory - IN_TRANSIT, self.memory / 2)
             try:
                 plans.append(self._plan(axis, slab, span, block, int(available / per_pixel), per_pixel))
@@ -284,9 +304,10 @@ class _Planner:
         lengths = dict(zip(cross, choose_tile(sizes, reach, steps, pixels, grain, margin), strict=True))
         tiles = TilePlan(shape, tuple(lengths.get(d, shape[d]) for d in range(len(shape))), halo, stride, margin)
         used = prod(tiles.largest(d) for d in cross)
-        batch = 1 if slab else max(1, min(BATCH_PIXELS, pixels) // used)
-        batch = min(batch, self.n_images)
+        batch = 1 if slab else max(1, min(BATCH_PIXELS // self.together, pixels) // used)
+        batch = min(batch, self.n_images // self.together)
         needed = int(min(used * batch * per_pixel + IN_TRANSIT, 2 * used * batch * per_pixel))
+        batch *= self.together
         return Plan(tiles, axis, slab, block or tiles.tile[0], span, batch, needed, self.memory, self.spatial)
 
     def _time(self, plan: Plan) -> float:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_ssdenoise.complex_parts import complex_view
 from napari_ssdenoise.recipe import versions
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def record_of(trainer: Trainer) -> dict[str, Any]:
                 "units": list(v.units),
                 "fingerprint": found,
             }
-            for v, found in zip(trainer.volumes, trainer.fingerprints, strict=True)
+            for v, found in zip(map(complex_view, trainer.volumes), trainer.fingerprints, strict=True)
         ],
     }
 

@@ -124,7 +124,8 @@ def halve(block: NDArray[Any], factors: tuple[int, ...]) -> NDArray[Any]:
     """
     dtype = block.dtype
     exact = dtype.kind == "f" or dtype.itemsize <= 2  # float32 holds integers of up to 24 bits
-    mean: Any = block.astype(np.float32 if exact and dtype.itemsize <= 4 else np.float64, copy=False)
+    wide = dtype if dtype.kind == "c" else np.float32 if exact and dtype.itemsize <= 4 else np.float64
+    mean: Any = block.astype(wide, copy=False)
     for axis, factor in enumerate(factors):
         if factor == 1:
             continue

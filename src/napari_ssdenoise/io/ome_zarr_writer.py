@@ -48,8 +48,8 @@ class OmeZarrWriter(Writer):
                 f"OME-Zarr has one channel axis, but the image has both C and S (RGB): {like.axes!r}. "
                 "Write .ome.tif, or one channel at a time."
             )
-        if like.dtype.kind not in "uif":
-            raise ValueError(f"an OME-Zarr image holds integers or floats, not {like.dtype}.")
+        if like.dtype.kind not in "uifc":
+            raise ValueError(f"an OME-Zarr image holds integers, floats or complex numbers, not {like.dtype}.")
 
     def _stored(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
         by_axis = dict(zip(self.like.axes, values, strict=True))
@@ -209,5 +209,6 @@ class OmeZarrWriter(Writer):
             count = min(n, counts.get(letter, n))
             start = channel if letter == "C" else (n - count) // 2
             key.append(slice(start, start + (1 if letter == "C" else count)))
-        sample = np.asarray(array[tuple(key)]).astype(np.float64)
+        block = np.asarray(array[tuple(key)])
+        sample = (np.abs(block) if block.dtype.kind == "c" else block).astype(np.float64)
         return sample[np.isfinite(sample)]

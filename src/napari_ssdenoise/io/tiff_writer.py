@@ -15,7 +15,10 @@ from napari_ssdenoise.io._writer import NOTE, Writer, require_space, reserve
 
 # Classic TIFF counts bytes in 32 bits, and some readers take them as signed.
 CLASSIC_LIMIT = 2**31
-_OME_DTYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float32", "float64")
+_OME_DTYPES = (
+    *("uint8", "uint16", "uint32", "int8", "int16", "int32"),
+    *("float32", "float64", "complex64", "complex128"),
+)
 _IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from napari_ssdenoise.complex_parts import complex_view, real_view
 from napari_ssdenoise.quality._look import Look
 from napari_ssdenoise.quality._places import choose_places
 from napari_ssdenoise.quality._report import PsnrEstimate, Quality, Resolution
@@ -95,7 +96,7 @@ def _pairs(images: Sequence[Any], volumes: Sequence[Volume], name: str) -> list[
 def _like(image: Any, volume: Volume, name: str) -> Volume:
     """Open an image that shows the same as a volume, pixel by pixel; an unnamed array has the volume's axes."""
     named = isinstance(image, (str, Volume)) or not hasattr(image, "shape")
-    opened = open_volume(image, axes=None if named else volume.axes)
+    opened = real_view(open_volume(image, axes=None if named else complex_view(volume).axes))
     if opened.shape != volume.shape:
         raise ValueError(
             f"the {name} has axes {opened.axes} {opened.shape}, but {volume.name!r} has {volume.axes} {volume.shape}. "
