@@ -152,7 +152,7 @@ def test_repeats_of_a_complex_series_are_pairs() -> None:
         "TYX",
     )
     assert float(report.sigma) == pytest.approx(SIGMA, rel=0.08)
-    trainer = ssd.Trainer(report.recommendation, series, steps=60)
+    trainer = ssd.Trainer(report.recommendation, series, steps=40)
     for _ in trainer:
         pass
     made = trainer.model.predict(series)

@@ -16,6 +16,8 @@ from napari_ssdenoise.engine.trainer import TrainStep as TrainStep
 from napari_ssdenoise.engine.trainer import train as train
 from napari_ssdenoise.io.kspace import KSpace as KSpace
 from napari_ssdenoise.io.kspace import open_kspace as open_kspace
+from napari_ssdenoise.magnitude import Magnitude as Magnitude
+from napari_ssdenoise.magnitude import estimate_magnitude_noise as estimate_magnitude_noise
 from napari_ssdenoise.metrics import psnr as psnr
 from napari_ssdenoise.metrics import ssim as ssim
 from napari_ssdenoise.model import TrainedModel as TrainedModel

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from napari_ssdenoise.engine.plan import Plan
     from napari_ssdenoise.engine.predict import Predictor
     from napari_ssdenoise.engine.scenes import View
+    from napari_ssdenoise.magnitude import Magnitude
     from napari_ssdenoise.normalize import Normalization
 
 # Axes shorter than this are not halved by a network.
@@ -116,6 +117,8 @@ class TrainedModel:
         What the network is told about the noise, by channel; see `Algorithm.fitted`.
     path
         Where it was loaded from, if it was.
+    magnitude
+        See `for_magnitudes`.
     """
 
     algorithm: Algorithm
@@ -125,6 +128,26 @@ class TrainedModel:
     record: Mapping[str, Any] = field(default_factory=dict)
     conditions: Conditions = ()
     path: Path | None = None
+    magnitude: Magnitude | None = None
+
+    def for_magnitudes(self, noise: Magnitude) -> TrainedModel:
+        """Return the model for magnitude images (MRI): what noise adds to them on average is taken off the results.
+
+        Parameters
+        ----------
+        noise
+            Known, or from `estimate_magnitude_noise`. It is not saved with the model.
+
+        Raises
+        ------
+        ValueError
+            If the model does so by itself, as the blind-spot network does for noise="rician", or is for complex images.
+        """
+        if getattr(self.algorithm, "noise", None) == "rician":
+            raise ValueError("this model was trained for Rician noise: its results have no bias to be taken off.")
+        if any(np.dtype(data["dtype"]).kind == "c" for data in self.record.get("data", ())):
+            raise ValueError("this model is for complex images, whose parts have no bias to be taken off.")
+        return replace(self, magnitude=noise)
 
     def predictor(self, *, device: str = "auto", precision: Precision = "auto", augment: bool = False) -> Predictor:
         """Make the network ready for inference on a device."""
@@ -139,6 +162,7 @@ class TrainedModel:
             precision=precision,
             augment=augment,
             conditions=self.conditions,
+            magnitude=self.magnitude,
         )
 
     @overload
@@ -495,6 +519,7 @@ class TrainedModel:
             "geometry": asdict(self.geometry),
             "normalization": asdict(self.normalization),
             "conditions": [list(told) for told in self.conditions],
+            **({"magnitude": asdict(self.magnitude)} if self.magnitude else {}),
             "record": dict(self.record),
         }
 

@@ -144,6 +144,17 @@ def test_axes_can_be_edited_and_are_checked(model, qtbot):
     panel.disconnect_viewer()
 
 
+def test_better_layers_than_the_magnitude_of_a_complex_image_are_named(model, qtbot):
+    for part in ("real", "magnitude"):
+        model.add_image(np.zeros((32, 32)), metadata={"complex": {"part": part, "data": np.zeros((32, 32), complex)}})
+    panel = InputPanel(model)
+    qtbot.addWidget(panel)
+    for layer, advised in zip(model.layers, (False, True), strict=True):
+        model.layers.selection.active = layer
+        assert ("real and imaginary part denoise better" in panel.check()) == advised
+    panel.disconnect_viewer()
+
+
 def test_channels_are_asked_for_where_there_are_some(model, qtbot):
     model.add_image(np.zeros((2, 32, 32)), axis_labels=("c", "y", "x"))
     panel = InputPanel(model)

@@ -54,6 +54,7 @@ class Request:
     skip_existing: bool
     quality: bool
     applying: Mapping[str, Any]
+    magnitude: tuple[int | None, float | None] = (None, None)  # coils and sigma
     scheduler: Scheduler | None = None
 
 
@@ -84,6 +85,16 @@ class Request:
     "--dtype", type=click.Choice(DTYPES), default="auto", help="auto: the input's, if its steps are fine enough."
 )
 @click.option("--augment", is_flag=True, help="Average over flips and turns: a little better, up to 8 times slower.")
+@click.option(
+    "--magnitude-coils",
+    type=click.IntRange(1, 256),
+    help="For magnitudes (MRI): take off the mean that noise adds; of how many coils' squares, 1 for Rician noise.",
+)
+@click.option(
+    "--magnitude-sigma",
+    type=click.FloatRange(min=0, min_open=True),
+    help="The noise of real and imaginary part, with --magnitude-coils; by default found in the background.",
+)
 @click.option("--reference", type=click.Path(path_type=Path), help="The clean truth of one image: gives PSNR and SSIM.")
 @click.option(
     "--data-range",
@@ -135,6 +146,7 @@ def command(
         kept = ("axes", "reference", "data_range", "overwrite", "skip_existing", "quality")
         about = {name: flags[name] for name in kept}
         trained = load_model(model) if model else None
+        about["magnitude"] = flags["magnitude_coils"], flags["magnitude_sigma"]
         request = Request(model=trained, plan=plan, applying=applying, scheduler=cluster, **about)
         result = denoise_one(jobs[0], request, reporter) if len(jobs) == 1 else denoise_all(jobs, request, reporter)
     reporter.result({**result, "seconds": seconds_since_start()})
@@ -158,6 +170,8 @@ def check_usage(context: click.Context, flags: Mapping[str, Any], inputs: Sequen
         raise click.UsageError(f"{', '.join(given)} is for training, but -m gives a model that is trained already.")
     if flags["target"] and len(inputs) > 1:
         raise click.UsageError("--target goes with one image. Train on all pairs with 'ssdenoise train', then use -m.")
+    if flags["magnitude_sigma"] and not flags["magnitude_coils"]:
+        raise click.UsageError("--magnitude-sigma goes with --magnitude-coils: 1 for Rician noise.")
     if flags["overwrite"] and flags["skip_existing"]:
         raise click.UsageError("--overwrite replaces existing outputs, --skip-existing leaves them: give one of both.")
     if flags["reference"] and len(inputs) > 1:
@@ -204,6 +218,7 @@ def denoise_all(jobs: Sequence[Job], request: Request, reporter: Reporter) -> di
     """Denoise one image after the other, or several at a time on a cluster."""
     model = request.model
     task = {"model": model.describe() if model else None, **request.plan.describe(), "std": jobs[0].std is not None}
+    task |= {"magnitude": request.magnitude} if request.magnitude[0] else {}
     finished = Finished(jobs[0].output.parent, {**task, **request.applying, "axes": request.axes})
     batch = Batch(jobs, lambda job, reporter: denoise_one(job, request, reporter), finished, reporter)
     # Trainings take turns: each of them uses all of this machine.
@@ -238,7 +253,7 @@ def denoise_one(job: Job, request: Request, reporter: Reporter) -> dict[str, Any
         result |= about
         result |= run_training(trainer, checkpoint_path(job.output), reporter)
         model = trainer.model
-        apply(model, volume, job.output, reporter, **options)
+        apply(corrected(model, volume, request, reporter), volume, job.output, reporter, **options)
         # Only now: until the output is complete, the checkpoint is what makes the same weights again.
         remove_checkpoint(checkpoint_path(job.output))
     else:
@@ -246,7 +261,7 @@ def denoise_one(job: Job, request: Request, reporter: Reporter) -> dict[str, Any
         result["differences"] = model.differences(volume)
         for difference in result["differences"]:
             reporter.say(f"unlike the training: {difference}")
-        apply(model, volume, job.output, reporter, **options)
+        apply(corrected(model, volume, request, reporter), volume, job.output, reporter, **options)
         result["steps"] = model.record.get("steps")
     seconds = seconds_since_start() - started
     reporter.say(f"denoised: {job.output} (in {duration(seconds)})")
@@ -254,6 +269,18 @@ def denoise_one(job: Job, request: Request, reporter: Reporter) -> dict[str, Any
         reporter.say(f"uncertainty: {job.std}")
     result |= judge(model, volume, reference, job, request, reporter)
     return {**result, "seconds": seconds}
+
+
+def corrected(model: TrainedModel, volume: Volume, request: Request, reporter: Reporter) -> TrainedModel:
+    """Let a model take off what noise adds to magnitudes, if that was asked for."""
+    from napari_ssdenoise.magnitude import Magnitude, estimate_magnitude_noise
+
+    coils, sigma = request.magnitude
+    if coils is None:
+        return model
+    noise = Magnitude(sigma, coils) if sigma else estimate_magnitude_noise(volume, coils=coils)
+    reporter.say(f"magnitudes of {coils} coil{'s' * (coils > 1)}: noise {noise.sigma:.4g} in each part")
+    return model.for_magnitudes(noise)
 
 
 def judge(

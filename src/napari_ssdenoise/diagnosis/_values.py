@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import pi, sqrt
+from math import exp, lgamma, sqrt
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 _SAMPLE: Final = 300_000
 # A pile of values counts as clipping from this share on.
 _FEW: Final = 1e-4
-_RAYLEIGH_RATIO: Final = sqrt(pi / (4 - pi))  # mean / standard deviation, 1.913
-_RAYLEIGH_SKEWNESS: Final = 0.631
 
 
 @dataclass(frozen=True)
@@ -159,11 +157,24 @@ def _neighbours(plane: Floats) -> tuple[Floats, Floats]:
     return (ordered[:, 3] + ordered[:, 4]) / 2, ordered[:, 6] - ordered[:, 1]
 
 
-def find_rician(places: Sequence[NDArray[Any]]) -> float:
+def _chi(degrees: int) -> tuple[float, float]:
+    """Return mean / standard deviation, and skewness, of a chi distribution: 1.913 and 0.631 for two degrees."""
+    mean = sqrt(2) * exp(lgamma((degrees + 1) / 2) - lgamma(degrees / 2))
+    std = sqrt(degrees - mean**2)
+    return mean / std, mean * (1 - 2 * std**2) / std**3
+
+
+def find_rician(places: Sequence[NDArray[Any]], coils: int = 1) -> float:
     """Return the noise of magnitude images (MRI), found in their background, or 0 if it does not look like one.
 
     Without signal, the magnitude of a complex number with normal noise has a Rayleigh distribution: its mean is 1.913
     standard deviations, and it is skewed by 0.63. Noise of photons is told apart by bright regions, where it grows on.
+
+    Parameters
+    ----------
+    places : each (planes, Y, X)
+    coils
+        Whose squares were summed: their distribution is chi with twice as many degrees of freedom.
 
     Returns
     -------
@@ -175,21 +186,23 @@ def find_rician(places: Sequence[NDArray[Any]]) -> float:
     if len(tiles) < 40 or tiles.min() < 0:
         return 0.0
     mean = tiles.mean(1)
+    mean_of, skewness_of = _chi(2 * coils)
+    spread = _chi(2)[0] / mean_of  # in parts of that of Rician noise
     level = float(np.quantile(mean, 0.02)) * 1.1
     for _ in range(10):  # settle in the middle of the darkest group of blocks
-        level = float(np.median(mean[np.abs(mean - level) < 0.2 * level])) if level > 0 else 0.0
+        level = float(np.median(mean[np.abs(mean - level) < 0.2 * spread * level])) if level > 0 else 0.0
     # An edge shows in values that noise alone does not reach.
-    background = (np.abs(mean - level) < 0.15 * level) & (tiles.max(1) < 4.3 * level)
+    background = (np.abs(mean - level) < 0.15 * spread * level) & (tiles.max(1) < (1 + 3.3 * spread) * level)
     if background.sum() < max(40, 0.02 * len(tiles)) or level <= 0:
         return 0.0
     values = tiles[background].ravel()
     centred = values - values.mean()
     ratio = float(values.mean() / values.std())
     skewness = float((centred**3).mean() / values.std() ** 3)
-    if not (0.94 < ratio / _RAYLEIGH_RATIO < 1.06 and abs(skewness - _RAYLEIGH_SKEWNESS) < 0.13):
+    if not (0.94 < ratio / mean_of < 1.06 and abs(skewness - skewness_of) < 0.13):
         return 0.0
     # From background to signal, the variance grows by 2.33; that of photons grows with the intensity, threefold here.
     rough = np.square(np.diff(tiles.reshape(-1, SIDE, SIDE), 2)).mean((1, 2))
     bright = mean > 3 * level
     growth = float(np.quantile(rough[bright], 0.25) / np.median(rough[background])) if bright.sum() >= 20 else 0.0
-    return float(sqrt((values**2).mean() / 2)) if 1.4 < growth < 2.6 else 0.0
+    return float(sqrt((values**2).mean() / (2 * coils))) if 1.4 < growth < 2.6 else 0.0

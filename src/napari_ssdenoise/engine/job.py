@@ -201,6 +201,7 @@ class Task:
         # What a processor takes stands for workers, which choose by themselves.
         precision = choose_precision(choose_device("cpu" if self.remote else self.device), self.precision)
         how = [across, plan.axis, plan.slab, plan.block, plan.batch, str(precision), self.augment]
+        how += [str(self.model.magnitude)] if self.model.magnitude else []
         place = [volume.scale, volume.units, volume.translate, volume.channel_names]
         source = None if volume.source is None else str(volume.source.absolute())
         what = [source, volume.axes, volume.shape, str(volume.dtype)]

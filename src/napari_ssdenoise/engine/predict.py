@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_ssdenoise.algorithms import Conditions
+    from napari_ssdenoise.magnitude import Magnitude
     from napari_ssdenoise.normalize import Normalization
 
 Item = TypeVar("Item")
@@ -56,6 +57,8 @@ class Predictor:
         Average over flips and over exchanging Y and X (up to eight-fold): a little better, and that much slower.
     conditions
         What the network is told about the noise, by channel; see `Algorithm.fitted`.
+    magnitude
+        Noise whose mean is taken off results; see `TrainedModel.for_magnitudes`.
     """
 
     def __init__(
@@ -69,10 +72,12 @@ class Predictor:
         precision: Precision = "auto",
         augment: bool = False,
         conditions: Conditions = (),
+        magnitude: Magnitude | None = None,
     ) -> None:
         self.algorithm = algorithm
         self.normalization = normalization
         self.conditions = conditions
+        self.magnitude = magnitude
         self.margin = MARGIN if algorithm.mirrored else 0
         self.spatial = spatial
         self.device = choose_device(device)
@@ -164,8 +169,10 @@ class Predictor:
 
     def restored(self, name: str, image: NDArray[np.float32], channel: int) -> NDArray[np.float32]:
         """Return one output in the input's units."""
-        undo = self.normalization.undo_scale if name == "std" else self.normalization.undo
-        return undo(image, channel)
+        if name == "std":
+            return self.normalization.undo_scale(image, channel)
+        restored = self.normalization.undo(image, channel)
+        return self.magnitude.amplitude(restored) if self.magnitude else restored
 
     def run(self, noisy: Tensor) -> dict[str, Tensor]:
         """Predict whole images; if the device's memory runs out, in halves that overlap by the halo."""

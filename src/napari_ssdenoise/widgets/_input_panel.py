@@ -13,7 +13,7 @@ from napari_ssdenoise.axes import Channels, Layout, default_spatial, parse_axes
 from napari_ssdenoise.volume import Volume, require_intensities
 from napari_ssdenoise.widgets._form import add_row, form_layout
 from napari_ssdenoise.widgets._layer_box import LayerBox
-from napari_ssdenoise.widgets._layers import layer_array, layer_axes, layer_volume
+from napari_ssdenoise.widgets._layers import COMPLEX_KEY, layer_array, layer_axes, layer_volume
 
 # Fewer pixels than this along an axis hold no neighbourhood to learn from.
 MIN_SIDE = 4
@@ -22,6 +22,17 @@ _NAMES = {"T": "time", "C": "channel", "Z": "depth", "Y": "row", "X": "column"}
 # Five drop-downs side by side have room for a letter each, if their arrows are small.
 _NARROW = "QComboBox { padding: 3px 2px 3px 7px; } QComboBox::drop-down { width: 12px; }"
 _NARROW += " QComboBox::down-arrow { width: 8px; height: 8px; }"
+
+
+def _advice(volume: Volume) -> str:
+    """Say what to denoise instead of a part of a complex image in which noise has a bias, or turns over."""
+    part = volume.metadata.get(COMPLEX_KEY, {}).get("part")
+    if part not in ("magnitude", "phase"):
+        return ""
+    return (
+        f" But this is the {part} of a complex image, whose real and imaginary part denoise better: choose those, "
+        "or give the file to the command ssdenoise denoise, which does both at once."
+    )
 
 
 class AxesEditor(QWidget):
@@ -210,7 +221,7 @@ class InputPanel(LayerPanel):
             count *= n
         what = "volume" if layout.spatial == "ZYX" else "film" if "T" in layout.spatial else "image"
         size = " x ".join(str(n) for n in sizes)
-        return f"Ready: {count} {what}{'s' if count > 1 else ''} of {size} pixels to learn from."
+        return f"Ready: {count} {what}{'s' if count > 1 else ''} of {size} pixels to learn from.{_advice(volume)}"
 
     def disconnect_viewer(self) -> None:
         """Listen no longer."""
