@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from qtpy.QtCore import QSettings
 from qtpy.QtWidgets import QApplication
 
 from napari_ssdenoise import quality
+from napari_ssdenoise.widgets import _models
 from napari_ssdenoise.widgets.denoise import DenoiseWidget
 
 # A network that trains in milliseconds; what it learns does not matter here.
@@ -46,6 +48,13 @@ def assess(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., Any]], No
     return judge
 
 
+@pytest.fixture(autouse=True)
+def remembered(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what the widgets remember away from what people have told them."""
+    file = str(tmp_path_factory.mktemp("settings") / "settings.ini")
+    monkeypatch.setattr(_models, "stored", lambda: QSettings(file, QSettings.Format.IniFormat))
+
+
 @pytest.fixture
 def open_widget(viewer: Any, qtbot: Any) -> Iterator[Callable[[], DenoiseWidget]]:
     """Return a function that docks the widget, with settings for tiny networks."""
@@ -70,7 +79,9 @@ def close(widget: DenoiseWidget, viewer: Any, qtbot: Any) -> None:
     docked = widget.parent() is not None
     widget.stop()
     widget.quality.forget()
-    qtbot.waitUntil(lambda: not widget.busy and widget.quality.job is None, timeout=PATIENCE)
+    widget.fit.forget()
+    widget.models.stop()
+    qtbot.waitUntil(lambda: not widget.working, timeout=PATIENCE)
     widget.shut_down()
     if docked:
         viewer.window.remove_dock_widget(widget)

@@ -48,3 +48,22 @@ class Assessing:
 
         volume, target = (v and v.like(Guarded(v.data, stop)) for v in (self.volume, self.target))
         yield Assessed(assess(interruptible(self.model, stop), volume, target=target, device=self.device))
+
+
+@dataclass(frozen=True)
+class Compared:
+    """In which ways an image is unlike those that a model was trained on."""
+
+    differences: tuple[str, ...]
+
+
+@dataclass
+class Comparing:
+    """The comparison of an image with a model's training images as a job."""
+
+    model: TrainedModel
+    volume: Volume
+
+    def reports(self, stop: Event) -> Generator[Any, None, None]:
+        """Yield `Compared`."""
+        yield Compared(self.model.differences(self.volume.like(Guarded(self.volume.data, stop))))

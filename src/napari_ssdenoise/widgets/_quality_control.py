@@ -6,9 +6,15 @@ from typing import Any
 
 from qtpy.QtCore import QObject, Signal
 
-from napari_ssdenoise.widgets._checks import Assessed, Assessing
+from napari_ssdenoise.widgets._checks import Assessed, Assessing, Compared, Comparing
 from napari_ssdenoise.widgets._job import Job, Reason
-from napari_ssdenoise.widgets._reports import ReportSection, message_html, quality_html, quality_summary
+from napari_ssdenoise.widgets._reports import (
+    ReportSection,
+    differences_html,
+    message_html,
+    quality_html,
+    quality_summary,
+)
 
 
 class QualityControl(QObject):
@@ -26,16 +32,20 @@ class QualityControl(QObject):
         super().__init__(parent)
         self.section = section
         self.job: Job | None = None
-        self._wanted: Assessing | None = None
-        self._running: Assessing | None = None
+        self._wanted: Assessing | Comparing | None = None
+        self._running: Assessing | Comparing | None = None
         self._paused = False
 
-    def begin(self, work: Assessing) -> None:
-        """Judge a model on the image it was trained on, instead of what was judged before."""
+    def begin(self, work: Assessing | Comparing) -> None:
+        """Look at a model and an image, instead of those before."""
         self.forget()
         self._wanted = work
-        self.section.show_report("checking…", "", unfold=False)
+        self.announce()
         self.resume()
+
+    def announce(self) -> None:
+        """Say that there will be something to see."""
+        self.section.show_report("checking…", "", unfold=False)
 
     def pause(self) -> None:
         """Make room for something else."""
@@ -61,10 +71,15 @@ class QualityControl(QObject):
             self.job.cancel()
         self.section.clear()
 
-    def _take(self, report: Any) -> None:
-        if self._running is self._wanted and isinstance(report, Assessed):
+    def show(self, report: Any) -> None:
+        """Show what the work reports."""
+        if isinstance(report, Assessed):
             found = report.report
             self.section.show_report(quality_summary(found), quality_html(found), unfold=bool(found.warnings))
+
+    def _take(self, report: Any) -> None:
+        if self._running is self._wanted:
+            self.show(report)
 
     def _end(self, reason: Reason, error: Exception | None) -> None:
         self.job = None
@@ -75,3 +90,19 @@ class QualityControl(QObject):
         if not self._paused:
             self.resume()
         self.ended.emit()
+
+
+class FitControl(QualityControl):
+    """Tells whether the chosen image is like those that the model was trained on; silent if it is."""
+
+    def announce(self) -> None:
+        """Most images are: nothing to announce."""
+
+    def show(self, report: Any) -> None:
+        """Show the differences."""
+        if isinstance(report, Compared):
+            found = report.differences
+            if found:
+                self.section.show_report("unlike the training", differences_html(found), unfold=True)
+            else:
+                self.section.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -160,6 +161,12 @@ def quality_html(report: Any) -> str:
         for name, value in report.rows()
     )
     return f"{_list(warned)}<table>{rows}</table>"
+
+
+def differences_html(found: Sequence[str]) -> str:
+    """Write in which ways an image is unlike those of the training."""
+    items = "".join(f"<li><span style='color: {BAD}'>{message_html(text)}</span></li>" for text in found)
+    return f"{_list(items)}Train on this image, or go on training the model on it."
 
 
 def message_html(text: str) -> str:

@@ -172,6 +172,7 @@ class RunPanel(StatusPanel):
             "value lies within two of them in about 95 of 100 pixels."
         )
         self.quality = ReportSection("Quality", most=QUALITY_HEIGHT)
+        self.fit = ReportSection("This image", most=QUALITY_HEIGHT)
         self.apply = QPushButton("Apply")
         self.apply.setToolTip("Denoise the chosen image into a new layer.")
         self.apply_to_file = QPushButton("Apply to file…")
@@ -186,7 +187,7 @@ class RunPanel(StatusPanel):
         layout.addLayout(preview_row)
         layout.addWidget(self.check)
         layout.addLayout(button_row(self.quick, self.train))
-        for item in (self.bar, self.status, self.curve, self.quality, self.uncertainty):
+        for item in (self.bar, self.status, self.curve, self.quality, self.fit, self.uncertainty):
             layout.addWidget(item)
         layout.addLayout(button_row(self.apply, self.apply_to_file))
         layout.addLayout(button_row(self.save, self.load, self.copy_as))

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,7 @@ class Method:
     device: str = "auto"
     augment: bool = False
     seed: int = 0
+    start: Path | None = None  # a saved model to go on from, with its algorithm and settings
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,7 @@ class Training:
     def reports(self, stop: Event) -> Generator[Any, None, None]:
         """Yield `Stage`, `Diagnosed` if that is asked for, then `TrainStep` and `Preview` until the budget is used."""
         key, values = self.method.algorithm, self.method.values
-        if key == AUTO:
+        if key == AUTO and self.method.start is None:
             from napari_ssdenoise.diagnosis import left_open
 
             yield Stage("Looking at the noise…")
@@ -181,9 +183,10 @@ class Training:
         from napari_ssdenoise.engine.device import describe_device
         from napari_ssdenoise.engine.trainer import Trainer
 
+        start = self._start()
         yield Stage("Reading the image…")
         trainer = Trainer(
-            get_algorithm(key, **values),
+            get_algorithm(key, **values) if start is None else None,
             self.volume,
             target=self.target,
             steps=self.method.steps,
@@ -192,6 +195,7 @@ class Training:
             seed=self.method.seed,
             spatial=self.spatial,
             channels=self.channels,
+            start=start,
         )
         try:
             interrupt_between_layers(trainer.network, stop)
@@ -201,6 +205,16 @@ class Training:
             trainer.close()
             if trainer.step:
                 self.model = trainer.model
+
+    def _start(self) -> TrainedModel | None:
+        """Load the model to go on from, and look along its axes."""
+        if self.method.start is None:
+            return None
+        from napari_ssdenoise.model import TrainedModel
+
+        start = TrainedModel.load(self.method.start)
+        self.spatial, self.channels = start.geometry.spatial, start.geometry.channels
+        return start
 
     def _steps(self, trainer: Trainer, stop: Event) -> Generator[Any, None, None]:
         previewer = Previewer(self.volume, self.window, str(trainer.device))
@@ -266,3 +280,13 @@ class Task:
         """Yield `Stage`, then what the call returns."""
         yield Stage(self.text)
         yield self.call()
+
+
+def save_with_picture(model: TrainedModel, path: Path, volume: Volume | None) -> None:
+    """Save a model, with a picture of what it makes of an image if it fits that."""
+    try:
+        if volume is not None:
+            model.fit(volume)
+    except ValueError:
+        volume = None
+    model.save(path, sample=volume)

@@ -12,20 +12,21 @@ from napari.utils.theme import get_theme
 from napari.viewer import Viewer
 from qtpy.QtWidgets import QWidget
 
-from napari_ssdenoise.volume import require_intensities
+from napari_ssdenoise.volume import Volume, require_intensities
 from napari_ssdenoise.widgets._apply_control import UNCERTAINTY, ApplyControl
-from napari_ssdenoise.widgets._checks import Assessing, Diagnosing
+from napari_ssdenoise.widgets._checks import Assessing, Comparing, Diagnosing
 from napari_ssdenoise.widgets._control import TaskControl, TrainingControl
 from napari_ssdenoise.widgets._dialogs import ask_model_to_load, ask_model_to_save, ask_output
 from napari_ssdenoise.widgets._docked import DockedWidget
 from napari_ssdenoise.widgets._input_panel import InputPanel
 from napari_ssdenoise.widgets._job import Job, Reason, Work
 from napari_ssdenoise.widgets._method_panel import MethodPanel
-from napari_ssdenoise.widgets._quality_control import QualityControl
+from napari_ssdenoise.widgets._models import ModelsPanel
+from napari_ssdenoise.widgets._quality_control import FitControl, QualityControl
 from napari_ssdenoise.widgets._recipes import deliver
 from napari_ssdenoise.widgets._reports import problem
 from napari_ssdenoise.widgets._run_panel import QUICK_SECONDS, RunPanel
-from napari_ssdenoise.widgets._work import Diagnosed, Method, Task, Training
+from napari_ssdenoise.widgets._work import Diagnosed, Method, Task, Training, save_with_picture
 
 if TYPE_CHECKING:
     from napari_ssdenoise.model import TrainedModel
@@ -53,7 +54,9 @@ class DenoiseWidget(DockedWidget):
         self.applying = ApplyControl(napari_viewer, self.run, self)
         self.tasks = TaskControl(napari_viewer, self.run, self)
         self.quality = QualityControl(self.run.quality, self)
-        self.arrange((self.input, self.method), self.run)
+        self.fit = FitControl(self.run.fit, self)
+        self.models = ModelsPanel()
+        self.arrange((self.input, self.method, self.models), self.run)
         self._paint()
         self.input.changed.connect(self.update_check)
         self.method.changed.connect(self.update_check)
@@ -63,7 +66,12 @@ class DenoiseWidget(DockedWidget):
         self.training.ended.connect(self._end_training)
         self.applying.ended.connect(self._end)
         self.tasks.ended.connect(self._end)
-        self.quality.ended.connect(self.leave)
+        for background in (self.quality, self.fit, self.models):
+            background.ended.connect(self.leave)
+        self.models.load.connect(self.load_model)
+        self.models.go_on.connect(self.train_further)
+        self.models.failed.connect(self.show_problem)
+        self.input.changed.connect(self._compare)
         self.run.quick.clicked.connect(self.quick_look)
         self.run.train.clicked.connect(self._train_or_stop)
         self.run.apply.clicked.connect(self.apply)
@@ -76,6 +84,7 @@ class DenoiseWidget(DockedWidget):
     def _paint(self) -> None:
         theme = get_theme(self.viewer.theme)
         self.run.set_colors(theme.text.as_hex(), theme.current.as_hex())
+        self.models.set_colors(theme.text.as_hex())
 
     @property
     def busy(self) -> bool:
@@ -105,6 +114,7 @@ class DenoiseWidget(DockedWidget):
         busy, has_model = self.busy, self.model is not None
         self.input.setEnabled(not busy)
         self.method.setEnabled(not busy)
+        self.models.setEnabled(not busy)
         stopping = self._job is not None and self._job.cancelled
         self.run.train.setText("Stopping…" if stopping else "Stop" if busy else "Train")
         self.run.train.setEnabled(not stopping if busy else ready)
@@ -131,6 +141,10 @@ class DenoiseWidget(DockedWidget):
     def train(self) -> None:
         """Start to learn from the chosen layer."""
         self._begin_training(self.method.method)
+
+    def train_further(self, path: Path) -> None:
+        """Go on training a saved model, on the chosen layer."""
+        self._begin_training(lambda: replace(self.method.method(), start=path))
 
     def quick_look(self) -> None:
         """Show within seconds what denoising can do for the chosen layer."""
@@ -183,7 +197,8 @@ class DenoiseWidget(DockedWidget):
         """Save the model, in another thread."""
         model = self.model
         if model is not None:
-            save = Task("Saving the model…", lambda: model.save(path))
+            volume = None if self.input.layer is None else self._volume()
+            save = Task("Saving the model…", lambda: save_with_picture(model, path, volume))
             self._run_task(save.reports, lambda _: self._take_saved(model, path))
 
     def load_model(self, path: Path) -> None:
@@ -213,11 +228,13 @@ class DenoiseWidget(DockedWidget):
     @property
     def working(self) -> bool:
         """Whether something still runs in another thread."""
-        return self.busy or self.quality.job is not None
+        return self.busy or any(work.job is not None for work in (self.quality, self.fit, self.models))
 
     def let_go(self) -> None:
         """Stop everything, and listen to the viewer no longer."""
         self.quality.forget()
+        self.fit.forget()
+        self.models.stop()
         if self._job is not None:
             self._job.cancel()
         self.input.disconnect_viewer()
@@ -244,16 +261,36 @@ class DenoiseWidget(DockedWidget):
         self._paint()
         if not quick:
             self.quality.forget()
-        self.quality.pause()
+            self.fit.forget()
+        self._pause()
         training = Training(method, volume, target, self.input.spatial, self.input.channel_mode)
         self.training.begin(training, layer, quick=quick)
         self.update_check()
 
     def _run_task(self, work: Work, done: Callable[[Any], str]) -> None:
         if not self.busy:
-            self.quality.pause()
+            self._pause()
             self.tasks.begin(work, done)
             self.update_check()
+
+    def _pause(self) -> None:
+        """Let what people started go first."""
+        self.quality.pause()
+        self.fit.pause()
+
+    def _volume(self) -> Volume | None:
+        """Return the chosen layer as a volume, if its axes allow that."""
+        try:
+            return self.input.volume()
+        except ValueError:
+            return None
+
+    def _compare(self) -> None:
+        """Look whether a model from elsewhere fits the chosen layer."""
+        volume = self._volume()
+        self.fit.forget()
+        if self.model is not None and volume is not None and not self.busy and not self._closed:
+            self.fit.begin(Comparing(self.model, volume))
 
     def _begin_apply(self, begin: Callable[..., None]) -> None:
         layer, model = self.input.layer, self.model
@@ -268,7 +305,7 @@ class DenoiseWidget(DockedWidget):
         except (ValueError, OSError, MemoryError) as error:
             self.show_problem(error)
             return
-        self.quality.pause()
+        self._pause()
         self.training.forget_preview()
         self.update_check()
 
@@ -276,11 +313,13 @@ class DenoiseWidget(DockedWidget):
         saved, made = replace(model, path=path), self.applying.made
         self.applying.made = made and made.saved(model, saved)
         self.model = saved if self.model is model else self.model
+        self.models.notice(path)
         return f"Saved as {path.name}."
 
     def _take_model(self, model: TrainedModel) -> str:
         self.model = model
         self.quality.forget()
+        self._compare()
         steps = model.record.get("steps", "unknown")
         return f"Loaded {model.algorithm.title} for {model.geometry.spatial} images, trained {steps} steps."
 
@@ -297,6 +336,7 @@ class DenoiseWidget(DockedWidget):
         if error is not None:
             self.show_problem(error)
         self.quality.resume()
+        self.fit.resume()
         self.update_check()
         self.leave()
 
