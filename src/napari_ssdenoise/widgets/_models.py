@@ -68,6 +68,7 @@ class ModelsPanel(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.job: Job | None = None
+        self._again = False
         self.folder = QLabel()
         self.folder.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.choose = QPushButton("Folder…")
@@ -140,7 +141,10 @@ class ModelsPanel(QWidget):
         """List the folder anew, in another thread, if people see it."""
         if not self.section.isExpanded():
             return
-        self.stop()
+        if self.job is not None:  # one at a time; the end of this one begins the next
+            self._again = True
+            self.job.cancel()
+            return
         self.list.clear()
         folder = self.path
         self.folder.setText("" if folder is None else folder.name)
@@ -148,13 +152,15 @@ class ModelsPanel(QWidget):
         self._show_chosen()
         if folder is None:
             return
-        job = self.job = Job(Listing(folder).reports, self)
-        job.reported.connect(lambda shelved: self._add(shelved) if self.job is job else None)
-        job.ended.connect(lambda reason, error: self._end(job, reason, error))
-        job.start()
+        # Methods, not functions that hold the job: a cycle would be taken apart while Qt destroys it.
+        self.job = Job(Listing(folder).reports, self)
+        self.job.reported.connect(self._add)
+        self.job.ended.connect(self._end)
+        self.job.start()
 
     def stop(self) -> None:
         """Look no further."""
+        self._again = False
         if self.job is not None:
             self.job.cancel()
 
@@ -163,6 +169,8 @@ class ModelsPanel(QWidget):
         self.curve.text_color = text
 
     def _add(self, shelved: Shelved) -> None:
+        if self._again:
+            return
         item = QListWidgetItem(f"{shelved.name}\n{shelved.title}, {shelved.axes}, {shelved.saved:%Y-%m-%d}")
         item.setData(Qt.ItemDataRole.UserRole, shelved)
         pixmap = QPixmap(ICON)
@@ -172,13 +180,15 @@ class ModelsPanel(QWidget):
         item.setIcon(QIcon(pixmap))
         self.list.addItem(item)
 
-    def _end(self, job: Job, reason: Reason, error: Exception | None) -> None:
-        if self.job is job:
-            self.job = None
-            if error is not None:
-                self.about.setText(escape(f"The folder cannot be read: {error}"))
-            elif reason is Reason.COMPLETED and not self.list.count():
-                self.about.setText(NO_MODELS)
+    def _end(self, reason: Reason, error: Exception | None) -> None:
+        self.job = None
+        if self._again:
+            self._again = False
+            self.refresh()
+        elif error is not None:
+            self.about.setText(escape(f"The folder cannot be read: {error}"))
+        elif reason is Reason.COMPLETED and not self.list.count():
+            self.about.setText(NO_MODELS)
         self.ended.emit()
 
     def _show_chosen(self) -> None:
