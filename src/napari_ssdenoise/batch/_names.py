@@ -58,7 +58,13 @@ class Job:
 
 
 def plan_jobs(
-    inputs: Sequence[Path], out: Path, suffix: str = "", *, shared: bool = False, mark: str = MARK
+    inputs: Sequence[Path],
+    out: Path,
+    suffix: str = "",
+    *,
+    shared: bool = False,
+    mark: str = MARK,
+    folder: bool = False,
 ) -> list[Job]:
     """Choose an output for every input.
 
@@ -72,6 +78,8 @@ def plan_jobs(
         Of outputs in a folder; by default those of the inputs, or OME-Zarr if ``shared``.
     shared
         Whether several processes will write each output.
+    folder
+        Whether ``out`` is a folder even if there is one input, and no such folder yet.
 
     Raises
     ------
@@ -83,7 +91,7 @@ def plan_jobs(
     twice = [str(path) for path, count in Counter(absolute(p) for p in inputs).items() if count > 1]
     if twice:
         raise NamesError(f"{', '.join(twice)} is given twice. Give each image once.")
-    into_folder = len(inputs) > 1 or is_folder(out)
+    into_folder = folder or len(inputs) > 1 or is_folder(out)
     if into_folder and known_suffix(out):
         raise NamesError(
             f"{len(inputs)} images cannot all be written to {out}. Give a folder, such as {_stem(out.name)}."
@@ -96,8 +104,8 @@ def plan_jobs(
         raise NamesError(f"A format is for outputs in a folder; {out.name} says its format itself.")
     suffix = suffix or (".ome.zarr" if shared else "")
     names = distinct_names(inputs, suffix, mark) if into_folder else [out.name]
-    folder = out if into_folder else out.parent
-    jobs = [Job(source, folder / name) for source, name in zip(inputs, names, strict=True)]
+    place = out if into_folder else out.parent
+    jobs = [Job(source, place / name) for source, name in zip(inputs, names, strict=True)]
     _spare_inputs(jobs)
     return jobs
 

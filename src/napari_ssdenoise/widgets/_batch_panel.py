@@ -1,0 +1,235 @@
+"""The list of images to denoise and what becomes of each, and where the results go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari.layers import Image
+from napari.viewer import Viewer
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QColor
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QComboBox,
+    QFileDialog,
+    QHBoxLayout,
+    QHeaderView,
+    QLineEdit,
+    QPushButton,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_ssdenoise.batch import Job, Outcome, Status, absolute, images_in, path_for, plan_jobs
+from napari_ssdenoise.widgets._form import add_row, form_layout
+from napari_ssdenoise.widgets._layers import PREVIEW_KEY, layer_volume
+from napari_ssdenoise.widgets._reports import BAD, GOOD, sentence
+from napari_ssdenoise.widgets._run_panel import button_row, describe_seconds
+
+COLUMNS = ("Image", "Status", "Time", "Message")
+_FORMAT_NAMES = {"": "as the image", "ome.zarr": "OME-Zarr", "ome.tif": "OME-TIFF", "tif": "TIFF", "npy": "NumPy"}
+_FORMAT_NAMES |= {"nii.gz": "NIfTI"}
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """A file, or an open layer."""
+
+    path: Path
+    layer: Image | None = None
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.path.name if self.layer is None else f"{self.layer.name} (layer)"
+
+
+class ImageTable(QWidget):
+    """Images in a table: add, remove, and see what becomes of each."""
+
+    changed = Signal()
+
+    def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self.entries: list[Entry] = []
+        self.files, self.folder = QPushButton("Files…"), QPushButton("Folder…")
+        self.layers, self.remove = QPushButton("Layers"), QPushButton("Remove")
+        self.files.setToolTip("Add image files.")
+        self.folder.setToolTip("Add all images in a folder, an OME-Zarr, or the folder of a DICOM series.")
+        self.layers.setToolTip("Add the selected image layers.")
+        self.remove.setToolTip("Take the chosen rows off the list; without a choice, all of them. No file is deleted.")
+        self.table = QTableWidget(0, len(COLUMNS))
+        self.table.setHorizontalHeaderLabels(COLUMNS)
+        self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.table.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+        self.table.setWordWrap(False)
+        self.table.setMinimumHeight(150)
+        header, rows = self.table.horizontalHeader(), self.table.verticalHeader()
+        if header is not None and rows is not None:
+            rows.setVisible(False)
+            header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+            header.setMinimumSectionSize(40)
+            for column, width in ((1, 100), (2, 46), (3, 80)):
+                self.table.setColumnWidth(column, width)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addLayout(button_row(self.files, self.folder, self.layers, self.remove))
+        outer.addWidget(self.table)
+        self.files.clicked.connect(self._ask_files)
+        self.folder.clicked.connect(self._ask_folder)
+        self.layers.clicked.connect(lambda: self.add_layers(self._viewer.layers.selection))
+        self.remove.clicked.connect(self._remove)
+
+    def add_paths(self, paths: Iterable[Path]) -> None:
+        """Add files; those that are there already stay once."""
+        known = {absolute(entry.path) for entry in self.entries if entry.layer is None}
+        self._add([Entry(path) for path in dict.fromkeys(paths) if absolute(path) not in known])
+
+    def add_folder(self, folder: Path) -> None:
+        """Add the images in a folder."""
+        self.add_paths(images_in(folder))
+
+    def add_layers(self, layers: Iterable[Image]) -> None:
+        """Add image layers, in the order of the viewer's list."""
+        chosen, known = list(layers), [entry.layer for entry in self.entries]
+        images = [la for la in self._viewer.layers if isinstance(la, Image) and PREVIEW_KEY not in la.metadata]
+        self._add([Entry(path_for(la.name), la) for la in images if la in chosen and la not in known])
+
+    def jobs(self, folder: Path, form: str) -> list[Job]:
+        """Return what is to be made of each image.
+
+        Raises
+        ------
+        ValueError
+            If there is no image, a layer was deleted, or names of outputs do not work out.
+        """
+        if not self.entries:
+            raise ValueError("There is no image on the list. Add files, a folder, or the selected layers.")
+        gone = [
+            entry.name for entry in self.entries if entry.layer is not None and entry.layer not in self._viewer.layers
+        ]
+        if gone:
+            raise ValueError(f"{', '.join(gone)}: the layer was deleted. Remove it from the list.")
+        suffix = f".{form}" if form else ""
+        planned = plan_jobs([entry.path for entry in self.entries], folder, suffix, folder=True)
+        volumes = [None if entry.layer is None else layer_volume(entry.layer) for entry in self.entries]
+        return [Job(job.source, job.output, volume=volume) for job, volume in zip(planned, volumes, strict=True)]
+
+    def show_share(self, row: int, fraction: float, text: str) -> None:
+        """Show how far an image is."""
+        self._set(row, 1, f"{text} {fraction:.0%}")
+
+    def show_outcome(self, outcome: Outcome) -> None:
+        """Show what became of an image."""
+        failed = outcome.status is Status.FAILED
+        self._set(outcome.number, 1, outcome.status.value, BAD if failed else GOOD)
+        self._set(outcome.number, 2, describe_seconds(outcome.seconds) if outcome.seconds else "")
+        self._set(outcome.number, 3, sentence(outcome.message))
+
+    def wait(self) -> None:
+        """Forget what became of the images."""
+        for row in range(len(self.entries)):
+            self.show_stopped(row, "waiting")
+            for column in (2, 3):
+                self._set(row, column, "")
+
+    def show_stopped(self, row: int, text: str = "stopped") -> None:
+        """Show that nothing goes on."""
+        self._set(row, 1, text)
+
+    def text(self, row: int, column: int) -> str:
+        """Return what a cell says."""
+        item = self.table.item(row, column)
+        return item.text() if item is not None else ""
+
+    def _set(self, row: int, column: int, text: str, color: str = "") -> None:
+        item = QTableWidgetItem(text)
+        item.setToolTip(text)
+        if color:
+            item.setForeground(QColor(color))
+        self.table.setItem(row, column, item)
+
+    def _add(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            row = len(self.entries)
+            self.entries.append(entry)
+            self.table.insertRow(row)
+            self._set(row, 0, entry.name)
+            item = self.table.item(row, 0)
+            if item is not None and entry.layer is None:
+                item.setToolTip(str(entry.path))
+            self._set(row, 1, "waiting")
+        self.changed.emit()
+
+    def _remove(self) -> None:
+        rows = {index.row() for index in self.table.selectedIndexes()} or set(range(len(self.entries)))
+        for row in sorted(rows, reverse=True):
+            del self.entries[row]
+            self.table.removeRow(row)
+        self.changed.emit()
+
+    def _ask_files(self) -> None:
+        chosen, _ = QFileDialog.getOpenFileNames(self, "Add images")
+        self.add_paths(Path(name) for name in chosen)
+
+    def _ask_folder(self) -> None:
+        chosen = QFileDialog.getExistingDirectory(self, "Add the images in a folder")
+        if chosen:
+            self.add_folder(Path(chosen))
+
+
+class OutputPanel(QWidget):
+    """Folder and format of the results, and what to do with those that exist."""
+
+    changed = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.folder, self.browse = QLineEdit(), QPushButton("Browse…")
+        self.folder.setPlaceholderText("folder for the results")
+        self.folder.setToolTip("Results are called like their images, with “.denoised” added.")
+        self.format_box, self.existing = QComboBox(), QComboBox()
+        for key, name in _FORMAT_NAMES.items():
+            self.format_box.addItem(name, key)
+        self.existing.addItem("leave it as it is", False)
+        self.existing.addItem("replace it", True)
+        self.existing.setToolTip("What to do with images whose result is there already.")
+        form, both = form_layout(self), QWidget()
+        row = QHBoxLayout(both)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.folder, 1)
+        row.addWidget(self.browse)
+        add_row(form, "Results into", both)
+        add_row(form, "Format", self.format_box)
+        add_row(form, "If a result exists", self.existing)
+        self.browse.clicked.connect(self._ask)
+        self.folder.textChanged.connect(lambda _: self.changed.emit())
+
+    def chosen_folder(self) -> Path:
+        """Return the folder for the results.
+
+        Raises
+        ------
+        ValueError
+            If none is chosen, or it cannot be made.
+        """
+        text = self.folder.text().strip()
+        folder = Path(text).expanduser()
+        if not text:
+            raise ValueError("Choose a folder for the results.")
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{folder.name} is a file. Choose a folder for the results.")
+        if not folder.absolute().parent.is_dir():
+            raise ValueError(f"The folder {folder.absolute().parent} does not exist. Choose another one.")
+        return folder
+
+    def _ask(self) -> None:
+        chosen = QFileDialog.getExistingDirectory(self, "Choose a folder for the results", self.folder.text())
+        if chosen:
+            self.folder.setText(chosen)

@@ -1,0 +1,151 @@
+"""Denoise many images in another thread: with one model, or one that learns from each image first."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+from napari_ssdenoise.algorithms._base import AUTO
+from napari_ssdenoise.batch import Batch, Finished, Job, Result, known_suffix
+from napari_ssdenoise.volume import Volume, open_volume, require_intensities
+from napari_ssdenoise.widgets._denoising import APPLY_MEMORY
+from napari_ssdenoise.widgets._job import Stopped
+from napari_ssdenoise.widgets._work import Method, Stage, diagnosis_of, interrupt_between_layers, interruptible
+
+if TYPE_CHECKING:
+    from napari_ssdenoise.engine.trainer import Trainer
+    from napari_ssdenoise.model import TrainedModel
+
+CHECKPOINT_SECONDS = 30.0
+# Of the time for an image that is learnt from first: what the bar takes the training for.
+TRAINING_SHARE = 0.8
+
+
+@dataclass(frozen=True)
+class Share:
+    """How much of one image is done, and what goes on."""
+
+    fraction: float
+    text: str
+
+
+@dataclass
+class BatchDenoising:
+    """Images, how to denoise each, and whether outputs that exist are replaced or left.
+
+    Attributes
+    ----------
+    model
+        A trained model, or the path of one; None: each image is learnt from, by ``method``.
+    batch
+        There once the work has begun.
+    """
+
+    jobs: Sequence[Job]
+    method: Method
+    model: TrainedModel | Path | None = None
+    replace: bool = False
+    batch: Batch | None = None
+
+    def reports(self, stop: Event) -> Generator[Any, None, None]:
+        """Yield `Stage`, then for each image `Begun`, `Share` again and again, and `Outcome`."""
+        yield Stage("Loading PyTorch…")
+        from napari_ssdenoise.model import TrainedModel
+
+        if isinstance(self.model, Path):
+            self.model = TrainedModel.load(self.model)
+        finished = Finished(self.jobs[0].output.parent, self._task())
+        self.batch = Batch(self.jobs, finished)
+        yield Stage("")
+        yield from self.batch.run(lambda job: self._denoise(job, stop), stop.is_set)
+
+    def _task(self) -> Mapping[str, Any]:
+        """Say what is done to each image: results of another task are not taken for done."""
+        method = self.method
+        if self.model is None:
+            how: dict[str, Any] = {"algorithm": method.algorithm, "settings": method.values, "seed": method.seed}
+            return {**how, "steps": method.steps, "seconds": method.seconds, "augment": method.augment}
+        digest = hashlib.sha256()
+        for name, value in sorted(self.model.weights().items()):
+            digest.update(name.encode())
+            digest.update(value.numpy().tobytes())
+        return {"model": self.model.describe(), "weights": digest.hexdigest(), "augment": method.augment}
+
+    def _denoise(self, job: Job, stop: Event) -> Generator[Any, None, Result]:
+        """Denoise one image."""
+        from napari_ssdenoise.io import check_output
+        from napari_ssdenoise.io.checkpoint import checkpoint_path, remove_checkpoint
+
+        about = {"input": str(job.source), "output": str(job.output)}
+        if job.done and not self.replace:
+            return {**about, "skipped": True}
+        volume = open_volume(job.source) if job.volume is None else job.volume
+        require_intensities(volume)
+        check_output(job.output, overwrite=self.replace, folder=known_suffix(job.output).endswith(".zarr"))
+        kept = checkpoint_path(job.output)
+        model = self.model
+        if model is None:
+            model = yield from self._train(volume, kept, stop)
+        before = TRAINING_SHARE if self.model is None else 0.0
+        how = {"memory": APPLY_MEMORY, "device": self.method.device, "augment": self.method.augment}
+        tiles = interruptible(model, stop).predict_into(volume, job.output, overwrite=self.replace, **how)
+        try:
+            for tile in tiles:
+                yield Share(before + (1 - before) * tile.done / tile.total, "denoising")
+        finally:
+            tiles.close()
+        # Only now: until the output is complete, the checkpoint is what makes the same weights again.
+        remove_checkpoint(kept)
+        return {**about, "steps": model.record.get("steps")}
+
+    def _train(self, volume: Volume, kept: Path, stop: Event) -> Generator[Any, None, TrainedModel]:
+        """Learn from one image; what a stopped run had learnt is kept."""
+        from napari_ssdenoise.algorithms import get_algorithm
+        from napari_ssdenoise.engine.trainer import Trainer
+        from napari_ssdenoise.io.checkpoint import load_checkpoint
+
+        method = self.method
+        key, values = method.algorithm, method.values
+        if key == AUTO:
+            from napari_ssdenoise.diagnosis import left_open
+
+            yield Share(0.0, "looking")
+            report = diagnosis_of(volume, stop)
+            key, values = report.algorithm, left_open(report.settings)
+        yield Share(0.0, "reading")
+        budget = {"steps": method.steps, "seconds": method.seconds, "seed": method.seed, "device": method.device}
+        trainer = Trainer(get_algorithm(key, **values), volume, **budget)
+        state = load_checkpoint(kept, trainer)
+        if state:
+            trainer.resume(state)
+        interrupt_between_layers(trainer.network, stop)
+        try:
+            yield from _steps(trainer, kept, stop)
+        finally:
+            trainer.close()
+        return trainer.model
+
+
+def _steps(trainer: Trainer, kept: Path, stop: Event) -> Generator[Share, None, None]:
+    """Take all steps, with a checkpoint now and then and at the end, however it comes."""
+    from napari_ssdenoise.io.checkpoint import save_checkpoint
+
+    saved = time.monotonic()
+    try:
+        for step in trainer:
+            yield Share(TRAINING_SHARE * step.fraction, "learning")
+            if time.monotonic() - saved > CHECKPOINT_SECONDS and step.fraction < 1:
+                save_checkpoint(kept, trainer)
+                saved = time.monotonic()
+    except (GeneratorExit, Stopped):
+        if trainer.step:
+            save_checkpoint(kept, trainer)
+        raise
+    if stop.is_set():
+        raise Stopped
+    save_checkpoint(kept, trainer)

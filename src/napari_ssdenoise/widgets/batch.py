@@ -1,0 +1,264 @@
+"""The Denoise-many dock widget: files, folders and layers, with one model or one that learns from each image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.utils.notifications import show_error
+from napari.utils.theme import get_theme
+from napari.viewer import Viewer
+from qtpy.QtCore import QObject
+from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLineEdit, QPushButton, QVBoxLayout, QWidget
+
+from napari_ssdenoise.batch import Begun, Job, Outcome
+from napari_ssdenoise.widgets._batch_panel import ImageTable, OutputPanel
+from napari_ssdenoise.widgets._batch_work import BatchDenoising, Share
+from napari_ssdenoise.widgets._control import Control
+from napari_ssdenoise.widgets._dialogs import ask_model_to_load
+from napari_ssdenoise.widgets._docked import DockedWidget
+from napari_ssdenoise.widgets._form import add_row, form_layout
+from napari_ssdenoise.widgets._job import Reason
+from napari_ssdenoise.widgets._method_panel import MethodPanel
+from napari_ssdenoise.widgets._reports import problem
+from napari_ssdenoise.widgets._run_panel import StatusPanel, button_row, main_button
+
+if TYPE_CHECKING:
+    from napari_ssdenoise.model import TrainedModel
+
+EACH, CURRENT, SAVED = "each", "current", "saved"
+
+
+class BatchRunPanel(StatusPanel):
+    """Start, stop, and keep the table."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.run, self.save = QPushButton("Denoise all"), QPushButton("Save table…")
+        self.save.setToolTip("What became of each image, as a CSV file.")
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.check)
+        layout.addLayout(button_row(self.run, self.save))
+        layout.addWidget(self.bar)
+        layout.addWidget(self.status)
+
+
+class BatchControl(Control):
+    """The job, and the table that shows how it goes."""
+
+    def __init__(self, viewer: Viewer, panel: BatchRunPanel, table: ImageTable, parent: QObject) -> None:
+        super().__init__(viewer, panel, parent)
+        self.table = table
+        self.work: BatchDenoising | None = None
+        self._number: int | None = None
+        self._share: Share | None = None
+
+    def begin(self, work: BatchDenoising) -> None:
+        """Start."""
+        self.work, self._number, self._share = work, None, None
+        self.table.wait()
+        self.run(work.reports)
+
+    def take(self, report: Any) -> None:
+        super().take(report)
+        if isinstance(report, Begun):
+            self._number, self._share = report.number, None
+        elif isinstance(report, Outcome):
+            self.table.show_outcome(report)
+            self._number = self._share = None
+        elif isinstance(report, Share):
+            self._share = report
+
+    def tick(self) -> None:
+        work, number, share = self.work, self._number, self._share
+        if work is None or number is None or self.job is None:
+            return
+        fraction = 0.0 if share is None else share.fraction
+        if share is not None:
+            self.table.show_share(number, fraction, share.text)
+        self.panel.set_progress((number + fraction) / len(work.jobs), f"image {number + 1} of {len(work.jobs)}")
+        self.panel.say("Stopping…" if self.job.cancelled else "")
+
+    def finish(self, reason: Reason) -> None:
+        batch = self.work.batch if self.work is not None else None
+        if self._number is not None:
+            self.table.show_stopped(self._number)
+        said = batch.summary() if batch is not None else "Nothing was done."
+        kept = " What is done is kept: “Denoise all” goes on from there." if batch is not None else ""
+        self.panel.say(said if reason is Reason.COMPLETED else f"Stopped. {said}{kept}")
+
+
+class BatchWidget(DockedWidget):
+    """Denoise many files and layers into a folder.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer it is docked in.
+    """
+
+    def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.viewer = napari_viewer
+        self.images = ImageTable(napari_viewer)
+        self.model_box, self.model_path = QComboBox(), QLineEdit()
+        self.method, self.output, self.run = MethodPanel(), OutputPanel(), BatchRunPanel()
+        self.control = BatchControl(napari_viewer, self.run, self.images, self)
+        self.arrange((self.images, self._model_panel(), self.method, self.output), self.run)
+        self.method.diagnose.setVisible(False)  # each image is looked at by itself
+        self.run.run.setStyleSheet(main_button(get_theme(napari_viewer.theme).current.as_hex()))
+        for part in (self.images, self.output, self.method):
+            part.changed.connect(self.update_check)
+        self.model_path.textChanged.connect(self.update_check)
+        self.model_box.currentIndexChanged.connect(self.update_check)
+        self.control.ended.connect(self._end)
+        self.run.run.clicked.connect(self._run_or_stop)
+        self.run.save.clicked.connect(self._ask_table)
+        self.update_check()
+
+    def _model_panel(self) -> QWidget:
+        panel, both = QWidget(), QWidget()
+        form, row, browse = form_layout(panel), QHBoxLayout(both), QPushButton("Browse…")
+        self.model_box.addItem("a model learnt from each image", EACH)
+        self.model_box.addItem("the model in “Denoise”", CURRENT)
+        self.model_box.addItem("a saved model", SAVED)
+        self.model_box.setToolTip("One model is quick, and right for images of one kind; learning adapts to each.")
+        self.model_path.setPlaceholderText("model.zip or model.json")
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.model_path, 1)
+        row.addWidget(browse)
+        browse.clicked.connect(self._ask_model)
+        add_row(form, "Denoise with", self.model_box)
+        self._model_row = (add_row(form, "Model", both), both)
+        return panel
+
+    @property
+    def busy(self) -> bool:
+        """Whether images are being denoised."""
+        return self.control.job is not None
+
+    @property
+    def working(self) -> bool:
+        """Whether something still runs in another thread."""
+        return self.busy
+
+    def update_check(self, *_: Any) -> None:
+        """Say whether it can start, and what to change if it cannot."""
+        choice = self.model_box.currentData()
+        self.method.setVisible(choice == EACH)
+        for part in self._model_row:
+            part.setVisible(choice == SAVED)
+        try:
+            work = self._work()
+            count = len(work.jobs)
+            text, error = f"Ready: {count} image{'s' if count > 1 else ''} to denoise.", False
+        except ValueError as refusal:
+            text, error = problem(refusal), bool(self.images.entries)
+            work = None
+        self.run.say_check("" if self.busy else text, error)
+        stopping = self.control.job is not None and self.control.job.cancelled
+        self.run.run.setText("Stopping…" if stopping else "Stop" if self.busy else "Denoise all")
+        self.run.run.setEnabled(not stopping if self.busy else work is not None)
+        done = self.control.work
+        self.run.save.setEnabled(not self.busy and done is not None and done.batch is not None)
+        for part in (self.images, self.model_box, self.method, self.output, *self._model_row):
+            part.setEnabled(not self.busy)
+
+    def denoise(self) -> None:
+        """Start; what an earlier run has done is not done again."""
+        if self.busy:
+            return
+        try:
+            work = self._work()
+            self.output.chosen_folder().mkdir(exist_ok=True)
+        except (ValueError, OSError) as error:
+            self.show_problem(error)
+            return
+        self.control.begin(work)
+        self.update_check()
+
+    def stop(self) -> None:
+        """Stop; what is done is kept."""
+        self.control.cancel()
+        self.update_check()
+
+    def save_table(self, path: Path) -> None:
+        """Write what became of each image."""
+        work = self.control.work
+        if work is None or work.batch is None:
+            return
+        try:
+            work.batch.write_table(path)
+        except OSError as error:
+            self.show_problem(error)
+            return
+        self.run.say(f"{work.batch.summary()} Saved as {path.name}.")
+
+    def show_problem(self, error: Exception) -> None:
+        """Tell people what is wrong, here and as a notification; napari goes on."""
+        text = problem(error)
+        self.run.say(text, error=True)
+        show_error(text)
+
+    def let_go(self) -> None:
+        """Stop everything."""
+        self.control.cancel()
+
+    def _work(self) -> BatchDenoising:
+        """Return what is to be done.
+
+        Raises
+        ------
+        ValueError
+            If something is missing.
+        """
+        method = self.method.method()
+        if self.method.wants_target:
+            raise ValueError("Pairs with a second image cannot be learnt from here. Choose another method or pairs.")
+        if not self.images.entries:
+            self.images.jobs(Path(), "")  # which says so
+        folder = self.output.chosen_folder()
+        jobs: list[Job] = self.images.jobs(folder, str(self.output.format_box.currentData()))
+        return BatchDenoising(jobs, method, self._model(), bool(self.output.existing.currentData()))
+
+    def _model(self) -> TrainedModel | Path | None:
+        choice = self.model_box.currentData()
+        if choice == EACH:
+            return None
+        if choice == CURRENT:
+            return self._current_model()
+        path = Path(self.model_path.text().strip())
+        if not self.model_path.text().strip() or not path.exists():
+            raise ValueError("Choose a saved model.")
+        return path.parent if path.name == "model.json" else path
+
+    def _current_model(self) -> TrainedModel:
+        from napari_ssdenoise.widgets.denoise import DenoiseWidget
+
+        models = [widget.model for widget in self.window().findChildren(DenoiseWidget) if widget.model is not None]
+        if not models:
+            raise ValueError("There is no model in “Denoise”. Train or load one there, or choose a saved model.")
+        return models[-1]
+
+    def _run_or_stop(self) -> None:
+        if self.busy:
+            self.stop()
+        else:
+            self.denoise()
+
+    def _ask_model(self) -> None:
+        path = ask_model_to_load(self)
+        if path is not None:
+            self.model_path.setText(str(path))
+
+    def _ask_table(self) -> None:
+        chosen, _ = QFileDialog.getSaveFileName(self, "Save the table", "denoised.csv", "CSV (*.csv)")
+        if chosen:
+            self.save_table(Path(chosen if chosen.lower().endswith(".csv") else f"{chosen}.csv"))
+
+    def _end(self, _: Reason, error: Exception | None) -> None:
+        if error is not None:
+            self.show_problem(error)
+        self.update_check()
+        self.leave()

@@ -1,0 +1,125 @@
+"""Before and after in one view, the residual, and values along a line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from qtpy.QtWidgets import QApplication
+
+from napari_ssdenoise.widgets._comparing import along_line, neighbour_correlation
+from napari_ssdenoise.widgets._layers import PREVIEW_KEY
+from napari_ssdenoise.widgets.compare import CompareWidget
+
+
+@pytest.fixture
+def open_compare(viewer, qtbot) -> Iterator[Callable[[], CompareWidget]]:
+    opened: list[CompareWidget] = []
+
+    def make() -> CompareWidget:
+        widget = CompareWidget(viewer)
+        viewer.window.add_dock_widget(widget, name="Compare", area="right")
+        opened.append(widget)
+        return widget
+
+    yield make
+    for widget in opened:
+        with suppress(RuntimeError):
+            widget.shut_down()
+            viewer.window.remove_dock_widget(widget)
+            widget.deleteLater()
+    qtbot.waitUntil(lambda: not [w for w in QApplication.allWidgets() if isinstance(w, CompareWidget)], timeout=10_000)
+
+
+@pytest.fixture
+def pair(viewer):
+    rng = np.random.default_rng(0)
+    clean = np.tile(np.linspace(0, 10, 40, dtype=np.float32), (3, 32, 1))
+    noisy = clean + rng.normal(0, 1, clean.shape).astype(np.float32)
+    place = {"scale": (5, 0.5, 0.5), "translate": (1, 2, 3)}
+    before = viewer.add_image(noisy, name="noisy", **place)
+    after = viewer.add_image(clean, name="noisy denoised", metadata={"ssdenoise": {"source": "noisy"}}, **place)
+    return before, after
+
+
+def split_layer(viewer):
+    return next((layer for layer in viewer.layers if PREVIEW_KEY in layer.metadata), None)
+
+
+def test_the_split_view_lies_on_the_result_and_goes_with_slider_and_slice(viewer, open_compare, pair, qtbot):
+    before, after = pair
+    widget = open_compare()
+    assert (widget.before.layer, widget.after.layer) == (before, after)
+    viewer.dims.set_current_step(0, 1)
+    widget.split.setChecked(True)
+    shown = split_layer(viewer)
+    np.testing.assert_array_equal(shown.data, after.data[1:2, :, 20:])
+    np.testing.assert_allclose(shown.data_to_world((0, 0, 0)), after.data_to_world((1, 0, 20)))
+    assert before.visible
+    assert not after.visible
+    widget.slider.setValue(50)
+    qtbot.waitUntil(lambda: split_layer(viewer).data.shape == (1, 32, 30), timeout=10_000)
+    np.testing.assert_allclose(shown.data_to_world((0, 0, 0)), after.data_to_world((1, 0, 10)))
+    viewer.dims.set_current_step(0, 2)
+    qtbot.waitUntil(lambda: np.array_equal(split_layer(viewer).data, after.data[2:3, :, 10:]), timeout=10_000)
+    widget.split.setChecked(False)
+    assert split_layer(viewer) is None
+    assert after.visible
+
+
+def test_a_split_view_that_is_deleted_is_off(viewer, open_compare, pair, qtbot):
+    widget = open_compare()
+    widget.split.setChecked(True)
+    viewer.layers.remove(split_layer(viewer))
+    widget.slider.setValue(20)
+    qtbot.waitUntil(lambda: not widget.split.isChecked(), timeout=10_000)
+    assert pair[1].visible
+
+
+def test_the_residual_is_what_was_taken_away_and_tells_structure(viewer, open_compare, pair):
+    before, after = pair
+    widget = open_compare()
+    layer = widget.add_residual()
+    np.testing.assert_allclose(np.asarray(layer.data[1]), before.data[1] - after.data[1])
+    low, high = layer.contrast_limits
+    assert low == -high < 0
+    np.testing.assert_allclose(layer.scale, before.scale)
+    assert "No structure" in widget.text.text()
+    after.data = np.full_like(after.data, 5)
+    widget.add_residual()
+    assert "structure was taken away" in widget.text.text()
+
+
+def test_values_along_a_line_in_a_scaled_layer(viewer, open_compare, pair, monkeypatch):
+    widget = open_compare()
+    shown = {}
+    monkeypatch.setattr(widget.plot, "show_lines", lambda lines, *_: shown.update(lines))
+    widget.profile.click()
+    assert "Draw a line first" in widget.text.text()
+    ends = [pair[1].data_to_world((0, 16, x))[1:] for x in (5, 35)]
+    viewer.add_shapes([np.array(ends)], shape_type="line")
+    widget.profile.click()
+    distances, values = shown["noisy denoised"]
+    np.testing.assert_allclose(distances, np.arange(31), atol=1e-6)
+    np.testing.assert_allclose(values, pair[1].data[0, 16, 5:36], atol=1e-5)
+    assert list(shown) == ["noisy", "noisy denoised"]
+
+
+def test_layers_that_do_not_fit_are_refused(viewer, open_compare, pair):
+    widget = open_compare()
+    widget.before.set_layer(viewer.add_image(np.zeros((4, 4)), name="small"))
+    widget.residual.click()
+    assert "differ in shape" in widget.text.text()
+
+
+def test_correlation_and_lines_by_hand():
+    noise = np.random.default_rng(0).normal(size=(100, 100))
+    assert abs(neighbour_correlation(noise)) < 0.05
+    smooth = noise[:, :-1] + noise[:, 1:]
+    assert neighbour_correlation(smooth) == pytest.approx(0.5, abs=0.05)
+    assert neighbour_correlation(np.ones((5, 5))) == 0
+    distances, values = along_line(np.arange(25.0).reshape(5, 5), np.array([0, 0]), np.array([4, 3]))
+    np.testing.assert_allclose(distances, np.linspace(0, 5, 6))
+    np.testing.assert_allclose(values[[0, -1]], (0, 23))
