@@ -28,6 +28,11 @@ def missing_gui() -> str:
     return "" if find_spec("pytestqt") else "pytest-qt is not installed"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fuzz-cases", type=int, default=400, help="how many damaged inputs tests/fuzz tries")
+    parser.addoption("--fuzz-first", type=int, default=0, help="the number of the first of them")
+
+
 def pytest_report_header() -> str:
     return f"widget tests: left out ({missing_gui()})" if missing_gui() else "widget tests: run"
 

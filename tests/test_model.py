@@ -122,6 +122,58 @@ def test_broken_models_are_refused(model: TrainedModel, tmp_path: Path, how: str
         TrainedModel.load(path)
 
 
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        ("record", [], "record"),
+        ("record", {"data": [{"axes": ["Y", "X"], "shape": [3, 3], "name": "a", "dtype": "uint8"}]}, "axes wrongly"),
+        ("record", {"data": [{"axes": "YX", "shape": [3], "name": "a", "dtype": "uint8"}]}, "does not fit its axes"),
+        ("record", {"data": [{"axes": "YX", "shape": [3, 3]}]}, "which images"),
+        ("record", {"data": "YX"}, "no list 'data'"),
+        ("record", {"loss": [[1, 2.0, {}]]}, "curve 'loss'"),
+        ("record", {"chosen": [1]}, "wrong 'chosen'"),
+        ("record", {"seconds": "long"}, "duration"),
+        ("normalization", {"mean": [1.0], "std": [""], "low": 0, "high": 1}, "deviation"),
+        ("normalization", {"mean": [1.0], "std": [0.0], "low": 0, "high": 1}, "deviation"),
+        ("normalization", {"mean": [float("nan")], "std": [1.0], "low": 0, "high": 1}, "mean that is none"),
+        ("normalization", {"mean": [], "std": [], "low": 0, "high": 1}, "as many means"),
+        ("normalization", {"mean": [1.0], "std": [1.0], "low": None, "high": 1}, "range"),
+        ("conditions", [[1.0]], "told 1 values"),
+    ],
+)
+def test_descriptions_of_other_kinds_are_refused(
+    model: TrainedModel, tmp_path: Path, part: str, value: object, message: str
+) -> None:
+    path = model.save(tmp_path / "a.model") / "model.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), part: value}))
+    with pytest.raises(ValueError, match=f"a.model is damaged.*{message}"):
+        TrainedModel.load(path.parent)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 3e38])
+def test_weights_that_nothing_can_be_computed_with_are_refused(
+    model: TrainedModel, tmp_path: Path, value: float
+) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    path = model.save(tmp_path / "a.model")
+    tensors = load_file(path / "weights.safetensors")
+    name = next(name for name, tensor in tensors.items() if tensor.dtype.kind == "f")
+    tensors[name].ravel()[0] = value
+    save_file(tensors, path / "weights.safetensors")
+    with pytest.raises(ValueError, match="not finite, or too large"):
+        TrainedModel.load(path)
+
+
+def test_an_archive_that_unpacks_to_too_much_is_refused(
+    model: TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(bundle.LARGEST, "weights.safetensors", 100)
+    for name in ("a.zip", "a.model"):
+        with pytest.raises(ValueError, match=r"its weights\.safetensors claims"):
+            TrainedModel.load(model.save(tmp_path / name))
+
+
 def test_a_foreign_file_or_archive_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.model").write_bytes(b"not a zip")
     with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:

@@ -203,6 +203,44 @@ def test_damaged_stores_are_refused(damage: str, tmp_path: Path) -> None:
         read_volume(path)
 
 
+@pytest.mark.parametrize("steps", [7, [3], [{"type": "scale", "scale": ["a", {}]}], [{"type": "scale", "scale": None}]])
+def test_transformations_that_are_none_are_left_out(steps: Any, tmp_path: Path) -> None:
+    path = make_store(tmp_path / "odd.ome.zarr", "0.4")
+    attributes = json.loads((path / ".zattrs").read_text())
+    attributes["multiscales"][0]["datasets"][0]["coordinateTransformations"] = steps
+    attributes["omero"]["channels"] = [1, "two"]
+    (path / ".zattrs").write_text(json.dumps(attributes))
+    volume = read_volume(path)
+    assert volume.scale == (1, 1, 1, 1)
+    assert volume.channel_names == ()
+
+
+@pytest.mark.parametrize(
+    ("listed", "words"),
+    [([None], "describe no image"), ({"a": 1}, "describe no image"), ([{"datasets": [{"path": "../x"}]}], "outside")],
+)
+def test_images_that_are_none_or_elsewhere_are_refused(listed: Any, words: str, tmp_path: Path) -> None:
+    path = make_store(tmp_path / "odd.ome.zarr", "0.4")
+    (path / ".zattrs").write_text(json.dumps({"multiscales": listed}))
+    with pytest.raises(ValueError, match=rf"odd\.ome\.zarr is damaged.*{words}"):
+        read_volume(path)
+
+
+def test_dimension_names_that_are_none_are_ignored(tmp_path: Path) -> None:
+    zarr.create_array(tmp_path / "a.zarr", data=IMAGE[0], attributes={"_ARRAY_DIMENSIONS": 3})
+    assert read_volume(tmp_path / "a.zarr").axes == "ZYX"
+
+
+def test_long_messages_of_others_are_cut(tmp_path: Path) -> None:
+    meta = make_store(tmp_path / "long.ome.zarr", "0.5") / "0" / "zarr.json"
+    content = json.loads(meta.read_text())
+    content["chunk_grid"]["name"] = "x" * 5000
+    meta.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="cannot be opened as Zarr") as caught:
+        read_volume(tmp_path / "long.ome.zarr")
+    assert len(str(caught.value)) < 1000
+
+
 def test_damaged_chunks_are_reported_when_they_are_read(tmp_path: Path) -> None:
     path = make_store(tmp_path / "bad.ome.zarr", "0.5")
     (path / "0" / "c" / "0" / "0" / "0" / "0").write_bytes(b"garbage")

@@ -35,12 +35,13 @@ def test_npy_may_have_any_axes(make_volume: MakeVolume, tmp_path: Path) -> None:
         read_volume(tmp_path / "a.npy")
 
 
-@pytest.mark.parametrize("kind", ["empty", "truncated", "foreign", "objects"])
+@pytest.mark.parametrize("kind", ["empty", "truncated", "foreign", "objects", "syntax"])
 def test_bad_npy(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "bad.npy"
     np.save(path, np.zeros((40, 50)) if kind != "objects" else np.array([{}], dtype=object), allow_pickle=True)
     content = path.read_bytes()
     cut = {"empty": b"", "truncated": content[:5000], "foreign": b"hello world, no array", "objects": content}
+    cut["syntax"] = content.replace(b"(40, 50), }", b"(40, (50, }")
     path.write_bytes(cut[kind])
     with pytest.raises(ValueError, match=r"bad\.npy cannot be read as an array"):
         read_volume(path)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from napari_ssdenoise.io._dicom_pixels import Pixels, find_pixels, number, numbers
+from napari_ssdenoise.io._lazy import reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -157,8 +158,8 @@ def read_frames(paths: Iterable[Path], series: str | None = None) -> tuple[list[
                 raise
             except Exception as exc:  # pydicom raises all sorts of types where a header is wrong
                 raise ValueError(
-                    f"{path} cannot be read as a DICOM image: {exc}. The file is damaged, incomplete or of a kind that "
-                    "is not known. Copy it again from where it came from, or move it out of the folder."
+                    f"{path} cannot be read as a DICOM image: {reason(exc)}. The file is damaged, incomplete or of a "
+                    "kind that is not known. Copy it again from where it came from, or move it out of the folder."
                 ) from exc
     return list(frames.values()), about
 

@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Bytes written to a memory map before its pages are let go.
 MAPPED = 2**27
+# Characters of another library's message that are shown.
+LONGEST = 400
+
+
+def reason(error: BaseException) -> str:
+    """Return why something failed, short enough for a message: libraries quote the damaged content at any length."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
 
 
 class UnreadableError(ValueError):
@@ -95,7 +103,7 @@ class LazyArray:
                 f"{a} {s.start}:{s.stop}" for a, s in zip(self._axes, self._first_unreadable(slices), strict=True)
             )
             raise UnreadableError(
-                f"{self._source or 'the image'} could not be read at {where}: {exc}. The file is damaged or "
+                f"{self._source or 'the image'} could not be read at {where}: {reason(exc)}. The file is damaged or "
                 "incomplete. Copy it again from where it came from."
             ) from exc
         kept = [a for a in self._base_axes if a in self._axes]

@@ -9,6 +9,8 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_ssdenoise.io._lazy import reason
+from napari_ssdenoise.io._model_checks import check_geometry, check_network, check_normalization, check_record
 from napari_ssdenoise.io._writer import publish
 from napari_ssdenoise.model import Geometry, TrainedModel
 from napari_ssdenoise.normalize import Normalization
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
 FORMAT = "napari-ssdenoise model"
 VERSION = 1
 DESCRIPTION, WEIGHTS, THUMBNAIL = "model.json", "weights.safetensors", "thumbnail.png"
-MOST_DESCRIPTION, MOST_THUMBNAIL = 1 << 26, 1 << 20  # bytes that are read of a file whose size nobody vouches for
+# Bytes that are read of a file whose size nobody vouches for: a few kilobytes can unpack to more than there is memory.
+MOST_DESCRIPTION, MOST_WEIGHTS, MOST_THUMBNAIL = 1 << 26, 1 << 32, 1 << 20
+LARGEST = {DESCRIPTION: MOST_DESCRIPTION, WEIGHTS: MOST_WEIGHTS}
 ZOO = ("rdf.yaml", "bioimageio.yaml")  # what a package of the BioImage Model Zoo is known by
 
 
@@ -81,8 +85,8 @@ def read_description(path: Path) -> dict[str, Any]:
     """
     try:
         found = json.loads(_member(path, DESCRIPTION, MOST_DESCRIPTION) or b"null")
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {DESCRIPTION} cannot be read ({error}).") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged: {DESCRIPTION} cannot be read ({reason(error)}).") from error
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise ValueError(f"{path} is not a saved model of napari-ssdenoise.")
     return found
@@ -106,10 +110,14 @@ def load_model(path: Path) -> TrainedModel:
         raise FileNotFoundError(f"there is no model {path}. Check the name.")
     try:
         if path.is_dir():
+            for name, limit in LARGEST.items():
+                _require_size(name, (path / name).stat().st_size, limit)
             text, weights = (path / DESCRIPTION).read_text(encoding="utf8"), (path / WEIGHTS).read_bytes()
         else:
             # Members are read by their exact names, never unpacked, so no path in the archive can lead elsewhere.
             with zipfile.ZipFile(path) as archive:
+                for name, limit in LARGEST.items():
+                    _require_size(name, archive.getinfo(name).file_size, limit)
                 text, weights = archive.read(DESCRIPTION).decode("utf8"), archive.read(WEIGHTS)
         description = json.loads(text)
     except (OSError, KeyError, ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
@@ -120,13 +128,14 @@ def load_model(path: Path) -> TrainedModel:
                 "which is never run. Use the program that it was made for, or bioimageio.core."
             ) from error
         raise ValueError(
-            f"{path} is not a saved model, or it is damaged: {DESCRIPTION} or {WEIGHTS} cannot be read ({error})."
+            f"{path} is not a saved model, or it is damaged: {DESCRIPTION} or {WEIGHTS} cannot be read "
+            f"({reason(error)})."
         ) from error
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise ValueError(f"{path} was not written by napari-ssdenoise. Choose a model saved with it.")
     if description.get("version") != VERSION:
         raise ValueError(
-            f"{path} has format version {description.get('version')}, but this napari-ssdenoise reads version "
+            f"{path} has format version {description.get('version')!r:.40}, but this napari-ssdenoise reads version "
             f"{VERSION}. Update napari-ssdenoise."
         )
     return _assemble(path, description, weights)
@@ -136,10 +145,12 @@ def is_zoo_package(path: Path) -> bool:
     """Tell whether a folder or file is a package of the BioImage Model Zoo, of whatever program."""
     if path.is_dir():
         return any((path / name).is_file() for name in ZOO)
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return not set(ZOO).isdisjoint(archive.namelist())
+    return not set(ZOO).isdisjoint(_members(path))
+
+
+def _require_size(name: str, size: int, limit: int) -> None:
+    if size > limit:
+        raise ValueError(f"its {name} claims {size / 2**30:.3g} GiB")
 
 
 def _assemble(path: Path, description: Mapping[str, Any], weights: bytes) -> TrainedModel:
@@ -151,17 +162,21 @@ def _assemble(path: Path, description: Mapping[str, Any], weights: bytes) -> Tra
     try:
         algorithm = get_algorithm(description["algorithm"], **description["settings"])
         geometry = Geometry(**{**description["geometry"], "pooled": tuple(description["geometry"]["pooled"])})
+        check_geometry(geometry)
         stored = description["normalization"]
         noise = tuple(map(float, stored.get("noise", ())))  # not in older models
         normalization = Normalization(tuple(stored["mean"]), tuple(stored["std"]), stored["low"], stored["high"], noise)
+        check_normalization(normalization)
+        record = description.get("record", {})
+        check_record(record)
         conditions = tuple(tuple(map(float, told)) for told in description.get("conditions", ()))
         network = geometry.build(algorithm)
         network.load_state_dict(load(weights))
+        check_network(network, conditions)
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(
-            f"{path} is damaged, or made by another version: {error}. Train or save the model again."
+            f"{path} is damaged, or made by another version: {reason(error)}. Train or save the model again."
         ) from error
-    record = description.get("record", {})
     return TrainedModel(algorithm, network.eval(), geometry, normalization, record, conditions, path)
 
 
@@ -169,10 +184,16 @@ def is_model(path: Path) -> bool:
     """Tell whether a path is a saved model (and may be replaced by one)."""
     if path.is_dir():
         return (path / DESCRIPTION).is_file() and (path / WEIGHTS).is_file()
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return DESCRIPTION in archive.namelist()
+    return DESCRIPTION in _members(path)
+
+
+def _members(path: Path) -> list[str]:
+    """List what is in an archive; nothing where there is none, or it is damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile):
+        return []
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:

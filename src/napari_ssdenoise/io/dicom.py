@@ -12,7 +12,7 @@ from napari_ssdenoise.axes import parse_axes
 from napari_ssdenoise.io._dicom_frames import Frame, dicom_files, holds_dicom, is_dicom, read_frames
 from napari_ssdenoise.io._dicom_order import Ordered, order, split
 from napari_ssdenoise.io._dicom_pixels import check_decoder
-from napari_ssdenoise.io._lazy import present
+from napari_ssdenoise.io._lazy import present, reason
 from napari_ssdenoise.volume import Volume
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def read_dicom(path: Path | Sequence[Path], axes: str | None = None) -> Volume:
     try:
         ordered = order(stack)
     except ValueError as exc:
-        raise ValueError(f"{path}: {exc}") from exc
+        raise ValueError(f"{path}: {reason(exc)}") from exc
     for pixels in {frame.pixels.syntax: frame.pixels for frame in stack}.values():
         check_decoder(pixels)
     for text in ordered.warnings:

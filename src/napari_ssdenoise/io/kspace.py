@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from napari_ssdenoise.io._kspace_mask import fit_mask, sampled
+from napari_ssdenoise.io._lazy import reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -248,6 +249,6 @@ def _read_npy(path: Path, axes: str | None, variable: str | None) -> KSpace:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as exc:
         raise ValueError(
-            f"{path} cannot be read as an array: {exc}. It is damaged, or no .npy file of numbers."
+            f"{path} cannot be read as an array: {reason(exc)}. It is damaged, or no .npy file of numbers."
         ) from exc
     return from_array(array, axes, name=path.stem, source=path)

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from napari_ssdenoise.io._lazy import reason
 from napari_ssdenoise.io.kspace import KSpace, from_array
 
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ def opened(path: Path) -> Iterator[Any]:
     except OSError as exc:
         if exc.errno is not None and not path.is_file():
             raise
-        raise ValueError(f"{path.name} cannot be read as HDF5: {exc}. It is damaged, incomplete or not HDF5.") from exc
+        raise ValueError(
+            f"{path.name} cannot be read as HDF5: {reason(exc)}. It is damaged, incomplete or not HDF5."
+        ) from exc
     with file:
         yield file
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_ssdenoise.io._lazy import reason
 from napari_ssdenoise.io.kspace import KSpace, from_array
 
 if TYPE_CHECKING:
@@ -48,7 +49,9 @@ def _from_level_5(path: Path, variable: str | None) -> tuple[Any, str]:
     try:
         content = loadmat(path, variable_names=None if variable is None else [variable])
     except (MatReadError, ValueError, TypeError, NotImplementedError, EOFError) as exc:
-        raise ValueError(f"{path.name} cannot be read as a MATLAB file: {exc}. It is damaged or incomplete.") from exc
+        raise ValueError(
+            f"{path.name} cannot be read as a MATLAB file: {reason(exc)}. It is damaged or incomplete."
+        ) from exc
     found = {k: v for k, v in content.items() if isinstance(v, np.ndarray) and v.dtype.kind == "c" and v.ndim > 1}
     name = choose(path, {k: v.shape for k, v in found.items()}, variable)
     return found[name], name

@@ -18,7 +18,7 @@ import numpy as np
 
 from napari_ssdenoise.axes import parse_axes
 from napari_ssdenoise.io._affine import factor_to
-from napari_ssdenoise.io._lazy import LazyArray, present
+from napari_ssdenoise.io._lazy import LazyArray, present, reason
 from napari_ssdenoise.io._units import unit_name
 from napari_ssdenoise.io._writer import require_space
 from napari_ssdenoise.volume import Volume
@@ -85,7 +85,7 @@ class _Unpacked:
                     packed.seek(self._offset)
                     shutil.copyfileobj(packed, file, 2**20)
             except (EOFError, gzip.BadGzipFile) as exc:
-                raise ValueError(f"it cannot be unpacked ({exc})") from exc
+                raise ValueError(f"it cannot be unpacked ({reason(exc)})") from exc
             if file.tell() < needed:
                 raise ValueError(f"it unpacks to {file.tell()} bytes of voxels where {needed} are needed")
             return np.memmap(file, self.dtype, "r", 0, self.shape)
@@ -203,7 +203,7 @@ def _clear_errors(path: Path) -> Iterator[None]:
         if isinstance(exc, MemoryError) or getattr(exc, "errno", None) is not None:
             raise
         raise ValueError(
-            f"{path} cannot be read as a NIfTI image: {exc}. The file is damaged, incomplete or not a NIfTI. "
+            f"{path} cannot be read as a NIfTI image: {reason(exc)}. The file is damaged, incomplete or not a NIfTI. "
             "Copy it again from where it came from, or convert it again."
         ) from exc
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_ssdenoise.axes import guess_axes
+from napari_ssdenoise.io._lazy import reason
 from napari_ssdenoise.io._writer import Writer, require_space, reserve
 from napari_ssdenoise.volume import Volume
 
@@ -18,9 +19,11 @@ def read_npy(path: Path, axes: str | None = None) -> Volume:
     """Open a ``.npy`` file as a memory map; it names no axes, so they are given or guessed."""
     try:
         data = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as exc:
+    except (OSError, MemoryError):
+        raise
+    except Exception as exc:  # a header is parsed as Python, with all the errors of that
         raise ValueError(
-            f"{path} cannot be read as an array: {exc}. It is damaged, incomplete, or not a .npy file of numbers."
+            f"{path} cannot be read as an array: {reason(exc)}. It is damaged, incomplete, or no .npy file of numbers."
         ) from exc
     return Volume(data, axes or guess_axes(data.shape, data.dtype), name=path.stem, source=path)
 
@@ -45,7 +48,9 @@ class NpyWriter(Writer):
     def _reopen(self) -> Any | None:
         try:
             array = np.lib.format.open_memmap(self.partial, "r+")
-        except (ValueError, EOFError):
+        except (OSError, MemoryError):
+            raise
+        except Exception:  # damaged: begin again
             return None
         if (array.shape, array.dtype) != (self.like.shape, self.like.dtype) or not array.flags.c_contiguous:
             return None

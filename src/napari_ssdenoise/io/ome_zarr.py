@@ -11,7 +11,7 @@ import numpy as np
 from napari_ssdenoise.axes import AXES, guess_axes, parse_axes
 from napari_ssdenoise.io._affine import read_space
 from napari_ssdenoise.io._channels import names_in
-from napari_ssdenoise.io._lazy import present
+from napari_ssdenoise.io._lazy import present, reason
 from napari_ssdenoise.io._units import unit_name
 from napari_ssdenoise.io._writer import NOTE, is_zarr
 from napari_ssdenoise.volume import Volume
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import zarr
+    from numpy.typing import NDArray
 
 # How deep and how long to look for images in a group: plates go down row / column / field.
 MAX_DEPTH = 3
@@ -48,7 +49,12 @@ def read_ome_zarr(path: Path, axes: str | None = None) -> Volume:
     target = choose_image(path)
     node = _open(target)
     if isinstance(node, zarr.Group):
-        multiscale = _multiscales(node)[0]
+        multiscales = _multiscales(node)
+        if not multiscales:
+            raise ValueError(
+                f"{target} is damaged: its multiscales describe no image. Give the path of an array inside."
+            )
+        multiscale = multiscales[0]
         dataset = _datasets(multiscale, target)[0]
         return _image(_open_level(target, str(dataset["path"])), target, node.attrs, multiscale, dataset, axes)
     parent = target.parent
@@ -135,14 +141,14 @@ def _is_image(path: Path) -> bool:
         attributes = _json(path / ".zattrs")
     else:
         return False
-    return bool(_ome(attributes).get("multiscales"))
+    return isinstance(attributes, dict) and bool(_ome(attributes).get("multiscales"))
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text("utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as exc:
-        raise ValueError(f"{path} is damaged: {exc}. Copy the store again from where it came from.") from exc
+        raise ValueError(f"{path} is damaged: {reason(exc)}. Copy the store again from where it came from.") from exc
     if not isinstance(content, dict):
         raise ValueError(f"{path} is damaged: it holds no Zarr metadata. Copy the store again from where it came from.")
     return content
@@ -162,13 +168,17 @@ def _open(path: Path) -> zarr.Group | zarr.Array[Any]:
     except OSError:
         raise
     except Exception as exc:  # the many ways in which metadata can be wrong
-        raise ValueError(f"{path} cannot be opened as Zarr: {exc}. It is damaged or of an unknown kind.") from exc
+        raise ValueError(
+            f"{path} cannot be opened as Zarr: {reason(exc)}. It is damaged or of an unknown kind."
+        ) from exc
     return node
 
 
 def _open_level(path: Path, level: str) -> zarr.Array[Any]:
     import zarr
 
+    if ".." in level.split("/") or level.startswith("/"):
+        raise ValueError(f"{path} is damaged: its image {level!r:.60} would lie outside it. Copy the store again.")
     if not is_zarr(path / level):
         raise ValueError(f"{path} is incomplete: its image {level!r} is missing. Copy the store again.")
     node = _open(path / level)
@@ -199,7 +209,8 @@ def _image(
     axes: str | None,
 ) -> Volume:
     """Make a volume of one level of a multiscale image."""
-    listed = multiscale.get("axes") or []
+    listed = multiscale.get("axes")
+    listed = listed if isinstance(listed, list) else []
     described = [a if isinstance(a, dict) else {"name": str(a)} for a in listed]
     shape = tuple(array.shape)
     letters = axis_letters(described, shape)
@@ -220,7 +231,8 @@ def _image(
     metadata |= read_space(note.pop("space", None))
     if note:
         metadata[NOTE] = note
-    channels = metadata.get("omero", {}).get("channels") or []
+    channels = metadata.get("omero", {}).get("channels")
+    channels = channels if isinstance(channels, list) and all(isinstance(c, dict) for c in channels) else []
     names = names_in(channels) if "C" in letters and len(channels) == shape[letters.index("C")] else ()
     volume = Volume(
         present(array, letters, letters, path),
@@ -280,9 +292,10 @@ def _transforms(
     """Combine the transformations of a dataset with those of all datasets, in that order."""
     scale, translate = np.ones(ndim), np.zeros(ndim)
     for owner in (dataset, multiscale):
-        for step in owner.get("coordinateTransformations") or []:
+        listed = owner.get("coordinateTransformations")
+        for step in listed if isinstance(listed, list) else []:
             kind = step.get("type") if isinstance(step, dict) else None
-            values = np.asarray(step.get(kind) if kind in ("scale", "translation") else [], dtype=float)
+            values = _numbers(step.get(kind) if kind in ("scale", "translation") else [])
             if values.shape != (ndim,) or not np.isfinite(values).all():
                 continue
             if kind == "scale" and (values != 0).all():
@@ -292,10 +305,19 @@ def _transforms(
     return tuple(scale.tolist()), tuple(translate.tolist())
 
 
+def _numbers(value: Any) -> NDArray[np.float64]:
+    """Return a list of numbers; an empty array where it is none."""
+    try:
+        return np.asarray(value, dtype=float)
+    except (TypeError, ValueError, OverflowError):
+        return np.empty(0)
+
+
 def _plain(array: Any, path: Path, axes: str | None) -> Volume:
     """Make a volume of an array without OME metadata; xarray's and Zarr's own dimension names count."""
     shape = tuple(array.shape)
     names = array.attrs.get("_ARRAY_DIMENSIONS") or getattr(array.metadata, "dimension_names", None) or ()
+    names = names if isinstance(names, (list, tuple)) else ()
     letters = axis_letters([{"name": n} for n in names], shape)
     letters = letters or (parse_axes(axes, shape) if axes else guess_axes(shape, array.dtype))
     return Volume(present(array, letters, letters, path), letters, name=_name(path), source=path)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_ssdenoise.io._lazy import reason
 from napari_ssdenoise.io._writer import NOTE, Writer
 from napari_ssdenoise.volume import Volume
 
@@ -39,7 +40,9 @@ def read_png(path: Path, axes: str | None = None) -> Volume:
     except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as exc:
         if isinstance(exc, OSError) and exc.errno is not None:
             raise
-        raise ValueError(f"{path} cannot be read: {exc}. The file is damaged, incomplete or too large.") from exc
+        raise ValueError(
+            f"{path} cannot be read: {reason(exc)}. The file is damaged, incomplete or too large."
+        ) from exc
     metadata = {NOTE: json.loads(note)} if note else {}
     guess = "YX" if data.ndim == 2 else "YXS"
     return Volume(data, axes or guess, name=path.stem, metadata=metadata, source=path)

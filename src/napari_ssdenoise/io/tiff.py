@@ -15,7 +15,7 @@ import numpy as np
 from napari_ssdenoise.axes import AXES, guess_axes, parse_axes
 from napari_ssdenoise.io._affine import read_space
 from napari_ssdenoise.io._channels import from_imagej, hex_color, names_in
-from napari_ssdenoise.io._lazy import present
+from napari_ssdenoise.io._lazy import present, reason
 from napari_ssdenoise.io._units import unit_name
 from napari_ssdenoise.io._writer import NOTE
 from napari_ssdenoise.volume import Volume
@@ -73,7 +73,7 @@ def read_tiff(path: Path, axes: str | None = None) -> Volume:
         if str(path) in str(exc):
             raise
         raise ValueError(
-            f"{path} cannot be read as a TIFF: {exc}. The file is damaged, incomplete or not a TIFF. "
+            f"{path} cannot be read as a TIFF: {reason(exc)}. The file is damaged, incomplete or not a TIFF. "
             "Open it in Fiji to check, or copy it again."
         ) from exc
 
