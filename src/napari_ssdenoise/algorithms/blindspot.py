@@ -28,9 +28,11 @@ SHUFFLED = 0.05
 SHUFFLE_RADIUS = 2
 ADDED = 0.4
 # Where the spared pixels vary no more than the noise alone, that was taken for too strong: no network predicts a pixel
-# better than to this part of its variance. A measured variance is believed to be at most so much too large.
-LEAST_DOUBT = 0.02
+# better than the noise of its neighbours lets it. A measured variance is believed to be at most so much too large.
 TOO_STRONG = 0.12
+STIRRED = 1.0  # of the noise's deviation: by how much pixels are changed to see how much of it reaches the prediction
+SURE = 0.3  # of that measure: how far the logarithm of the truth may be from it
+SMOOTHEST = 0.1  # part of the pixels that are predicted most surely
 CALIBRATED_ON = 120_000  # pixels that were learnt from, beside the spared ones
 COARSE_TO_FINE = ((16, 40), (4, 10), (1, 1))  # of all candidates: on every so many pixels, and so many go on
 # A deviation that is right in the mean square makes intervals that hold too often (74 % for 68 %): most errors are
@@ -201,10 +203,12 @@ class BlindSpot(WarmStarted):
             doubt = torch.full_like(noise[:, -channels:], added)
             now = torch.cat([share * noise[:, :-channels], doubt], 1)
             likelihood = model.log_likelihood(target[..., ::every], model.prior(wider, now), now)
-            return -float((weight[..., ::every] * likelihood).sum())
+            doubted = (math.log(added * share / least) / SURE) ** 2 / 2 if self._is_camera else 0.0
+            return doubted - every * float((weight[..., ::every] * likelihood).sum())
 
         scales = torch.linspace(-0.4, 1.2, 17).exp().tolist()
-        candidates = [(scale, *rest) for scale in scales for rest in self._shares()]
+        least = self._least_doubt(network, batches) if self._is_camera else DOUBT
+        candidates = [(scale, *rest) for scale in scales for rest in self._shares(least)]
         for every, best in COARSE_TO_FINE:
             candidates = sorted(candidates, key=partial(loss, every=every))[:best]
         scale, share, added = candidates[0]
@@ -213,17 +217,44 @@ class BlindSpot(WarmStarted):
         network.scale.logarithm.data[:-channels] += math.log(share)
         network.scale.logarithm.data[-channels:] = math.log(added / DOUBT)
 
-    def _shares(self) -> list[tuple[float, float]]:
+    def _shares(self, least: float) -> list[tuple[float, float]]:
         """List what of the noise's variance may be true, and what to add to the network's, in parts of that."""
         import torch
 
-        from napari_ssdenoise.noise import DOUBT
-
-        added = torch.linspace(-7, 0, 29).exp().tolist()
         if not self._is_camera:
-            return [(1.0, a) for a in (DOUBT, *added)]
+            return [(1.0, a) for a in (least, *torch.linspace(-7, 0, 29).exp().tolist())]
         shares = torch.linspace(1 - TOO_STRONG, 1, 13)[:-1].tolist()
-        return [*((s, LEAST_DOUBT / s) for s in shares), *((1.0, a) for a in added if a >= LEAST_DOUBT)]
+        around = (least * torch.linspace(-1, 2, 16).exp()).tolist()
+        return [*((share, least / share) for share in shares), *((1.0, a) for a in around)]
+
+    def _least_doubt(self, network: Network, batches: Sequence[Batch]) -> float:
+        """Measure how much of the noise's variance reaches a prediction where the image is smoothest.
+
+        There, a network errs by little else: what it makes of the pixel's surroundings is as uncertain as they are.
+        """
+        import torch
+
+        channels = batches[0].target.shape[1]
+        rng = torch.Generator().manual_seed(0)
+        parts: list[Tensor] = []
+        doubts: list[Tensor] = []
+        for batch in batches[: max(1, CALIBRATED_ON // batches[0].target[:, 0].numel())]:
+            image, told = batch.noisy.float()[:, :channels], batch.noisy[:, channels:]
+            model, raw, conditions = self._split(network(batch.noisy).float(), channels)
+            prior = model.prior(raw, conditions)
+            deviation = model.deviation(prior.mean, conditions)
+            stir = STIRRED * deviation * torch.randn(image.shape, generator=rng).to(image.device)
+            up, down = (
+                model.prior(*self._split(network(torch.cat([image + by, told], 1)).float(), channels)[1:]).mean
+                for by in (stir, -stir)
+            )
+            variance = prior.covariance.diagonal(dim1=-2, dim2=-1).movedim(-1, 1)
+            # Not at a patch's border, where surroundings are missing.
+            middle = (..., *(slice(n // 4, n - n // 4) for n in image.shape[2:]))
+            parts.append((((up - down) / (2 * STIRRED * deviation)) ** 2).mean(1)[middle].flatten())
+            doubts.append((variance / deviation**2).mean(1)[middle].flatten())
+        part, doubt = torch.cat(parts), torch.cat(doubts)
+        return float(part[doubt <= doubt.quantile(SMOOTHEST)].mean().clamp(1e-4, 0.5))
 
     def read_out(self, raw: Tensor, noisy: Tensor) -> dict[str, Tensor]:
         from napari_ssdenoise.noise import CONDITIONS
@@ -305,7 +336,10 @@ def _as_if_spared(
     nearer = float(away.mean() - near.mean())
     error = float((away.var() / len(away) + near.var() / len(near)).sqrt())
     believed = max(0.0, nearer - error**2 / nearer) if nearer > 0 else 0.0
-    moved = prior.mean + (target - prior.mean) * torch.where(spared, 1.0, math.sqrt(1 + believed))
+    # By heart is learnt what cannot be predicted: less where the network itself says that there is little doubt.
+    doubt = (1 - model.deviation(prior.mean, conditions) ** 2 / total).mean(1)
+    excess = believed * doubt / doubt[:, ~spared].mean()
+    moved = prior.mean + (target - prior.mean) * torch.where(spared, 1.0, (1 + excess).sqrt())[:, None]
     # Each kind counts as much as it is sure of what it says.
     weight = torch.where(spared, 1.0, (1.0 if not believed else min(1.0, error**2 / nearer**2)))
     return moved, weight[None]
