@@ -250,7 +250,7 @@ class BlindSpot(WarmStarted):
             )
             variance = prior.covariance.diagonal(dim1=-2, dim2=-1).movedim(-1, 1)
             # Not at a patch's border, where surroundings are missing.
-            middle = (..., *(slice(n // 4, n - n // 4) for n in image.shape[2:]))
+            middle: tuple[Any, ...] = (..., *(slice(n // 4, n - n // 4) for n in image.shape[2:]))
             parts.append((((up - down) / (2 * STIRRED * deviation)) ** 2).mean(1)[middle].flatten())
             doubts.append((variance / deviation**2).mean(1)[middle].flatten())
         part, doubt = torch.cat(parts), torch.cat(doubts)
