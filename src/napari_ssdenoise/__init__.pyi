@@ -29,6 +29,12 @@ from napari_ssdenoise.reconstruction import Reconstructor as Reconstructor
 from napari_ssdenoise.reconstruction import reconstruct as reconstruct
 from napari_ssdenoise.reconstruction import train_reconstruction as train_reconstruction
 from napari_ssdenoise.samples import load_sample as load_sample
+from napari_ssdenoise.study.data import DataStudy as DataStudy
+from napari_ssdenoise.study.data import DataStudySettings as DataStudySettings
+from napari_ssdenoise.study.data import study_data as study_data
+from napari_ssdenoise.study.linear import linear_theory as linear_theory
+from napari_ssdenoise.study.networks import NetworkStudy as NetworkStudy
+from napari_ssdenoise.study.networks import study_networks as study_networks
 from napari_ssdenoise.superres import Upscaler as Upscaler
 from napari_ssdenoise.superres import upscale as upscale
 from napari_ssdenoise.volume import Volume as Volume

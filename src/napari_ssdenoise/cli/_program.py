@@ -23,6 +23,7 @@ VERBS: Final = {
     "reconstruct": "Make images of raw MRI data, judged by lines that were held out.",
     "diagnose": "Measure an image's noise and recommend an algorithm.",
     "export": "Write a saved model as a package of the BioImage Model Zoo.",
+    "study": "Tell whether more images would help, and what learning without clean ones costs.",
     "info": "Say what a model or an image file is.",
     "algorithms": "List the algorithms, their papers and settings.",
 }

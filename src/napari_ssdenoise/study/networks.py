@@ -120,12 +120,18 @@ class Training:
 class Views:
     """Images with one noisy input and one noisy target each: float32 tensors (N, 1, Y, X), as the network sees them."""
 
-    clean: Tensor
     noisy: Tensor
     target: Tensor
 
 
-def views(clean: NDArray[Any], noise: float, target_noise: float, seed: int, numbers: Sequence[int]) -> Views:
+@dataclass(frozen=True)
+class KnownViews(Views):
+    """Those of which the truth is known."""
+
+    clean: Tensor
+
+
+def views(clean: NDArray[Any], noise: float, target_noise: float, seed: int, numbers: Sequence[int]) -> KnownViews:
     """Give every image its one noisy pair.
 
     Parameters
@@ -146,7 +152,7 @@ def views(clean: NDArray[Any], noise: float, target_noise: float, seed: int, num
         scaled = torch.from_numpy(((images - CENTRE) / SPREAD).astype(np.float32))[:, None]
         return scaled.contiguous(memory_format=MEMORY_FORMAT[2])
 
-    return Views(tensor(np.asarray(clean)), tensor(noisy), tensor(target))
+    return KnownViews(noisy=tensor(noisy), target=tensor(target), clean=tensor(np.asarray(clean)))
 
 
 def study_networks(
@@ -227,14 +233,14 @@ def train_once(
     started = time.process_time()
     order, validating, testing = split(len(clean), study, seed)
 
-    def of(numbers: NDArray[Any]) -> Views:
+    def of(numbers: NDArray[Any]) -> KnownViews:
         made = views(clean[numbers], study.noise, target_noise, seed, [int(n) for n in numbers])
-        return Views(*(t.to(device) for t in (made.clean, made.noisy, made.target)))
+        return KnownViews(*(t.to(device) for t in (made.noisy, made.target, made.clean)))
 
-    network = _trained(study, of(order[:size]), of(validating), seed, device)
+    network = fit_network(study, of(order[:size]), of(validating), seed, device)
     test = of(testing)
     dtype = choose_precision(device, study.precision)
-    errors = _errors(network, test.noisy, test.clean, dtype) * SPREAD**2
+    errors = errors_of(network, test.noisy, test.clean, dtype) * SPREAD**2
     training = Training(
         size=size,
         target_noise=target_noise,
@@ -246,8 +252,22 @@ def train_once(
     return training, network
 
 
-def _trained(study: NetworkStudy, train: Views, validation: Views, seed: int, device: torch.device) -> UNet:
-    """Return the network, with the averaged weights that came closest to the validation images' targets."""
+def fit_network(
+    study: NetworkStudy, train: Views, validation: Views, seed: int, device: torch.device, *, turned: bool = False
+) -> UNet:
+    """Return a network, with the averaged weights that came closest to the validation images' targets.
+
+    Parameters
+    ----------
+    study
+        Network and steps.
+    train, validation
+        Noisy images and their targets, on the device.
+    seed, device
+        Of the first weights and the order of the images; where to compute.
+    turned
+        Flip and turn the square images of each batch at random: what one has in the end makes the most of few images.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network: UNet = placed(UNet(2, depth=study.depth, width=study.width, residual=True), device)
@@ -263,15 +283,19 @@ def _trained(study: NetworkStudy, train: Views, validation: Views, seed: int, de
         chosen, queue = torch.from_numpy(queue[: study.batch]).to(device), queue[study.batch :]
         for group in optimizer.param_groups:
             group["lr"] = study.rate * annealing(step / study.steps, step)
+        noisy, target = train.noisy[chosen], train.target[chosen]
+        if turned:
+            turn, flip = int(rng.integers(4)), bool(rng.integers(2))
+            noisy, target = (_turn(images, turn, flip) for images in (noisy, target))
         with autocast(device, dtype):
-            predicted = network(train.noisy[chosen])
-        loss = (predicted.float() - train.target[chosen]).square().mean()
+            predicted = network(noisy)
+        loss = (predicted.float() - target).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         _average(averaged, network, min(AVERAGED, step / (step + 5)))
         if step + 1 in looks:
-            error = float(_errors(averaged, validation.noisy, validation.target, dtype).mean())
+            error = float(errors_of(averaged, validation.noisy, validation.target, dtype).mean())
             if error < best:
                 best, best_step = error, step + 1
                 kept = {k: v.detach().clone() for k, v in averaged.state_dict().items()}
@@ -279,6 +303,12 @@ def _trained(study: NetworkStudy, train: Views, validation: Views, seed: int, de
                 break
     averaged.load_state_dict(kept)
     return averaged.eval()
+
+
+def _turn(images: Tensor, turn: int, flip: bool) -> Tensor:
+    return (images.rot90(turn, (2, 3)).flip(3) if flip else images.rot90(turn, (2, 3))).contiguous(
+        memory_format=MEMORY_FORMAT[2]
+    )
 
 
 @torch.no_grad()
@@ -291,7 +321,7 @@ def _average(averaged: UNet, network: UNet, keep: float) -> None:
 
 
 @torch.no_grad()
-def _errors(network: UNet, noisy: Tensor, target: Tensor, dtype: torch.dtype) -> Tensor:
+def errors_of(network: UNet, noisy: Tensor, target: Tensor, dtype: torch.dtype) -> Tensor:
     """Return the mean squared error of every image (N,), in the network's units."""
     network.eval()
     with autocast(noisy.device, dtype):
