@@ -86,7 +86,7 @@ def test_the_residual_is_what_was_taken_away_and_tells_structure(viewer, open_co
     low, high = layer.contrast_limits
     assert low == -high < 0
     np.testing.assert_allclose(layer.scale, before.scale)
-    assert "No structure" in widget.text.text()
+    assert "as in noise alone" in widget.text.text()
     after.data = np.full_like(after.data, 5)
     widget.add_residual()
     assert "structure was taken away" in widget.text.text()
@@ -123,3 +123,9 @@ def test_correlation_and_lines_by_hand():
     distances, values = along_line(np.arange(25.0).reshape(5, 5), np.array([0, 0]), np.array([4, 3]))
     np.testing.assert_allclose(distances, np.linspace(0, 5, 6))
     np.testing.assert_allclose(values[[0, -1]], (0, 23))
+
+
+def test_two_layers_that_nothing_connects_are_taken_as_they_lie(viewer, open_compare):
+    below, above = (viewer.add_image(np.zeros((8, 8)), name=name) for name in ("noisy", "smooth"))
+    widget = open_compare()
+    assert (widget.before.layer, widget.after.layer) == (below, above)

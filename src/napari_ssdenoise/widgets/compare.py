@@ -225,7 +225,8 @@ class CompareWidget(DockedWidget):
             f"Neighbouring pixels of the residual correlate by {found:.2f}: structure was taken away with the noise, "
             "or the noise itself is correlated."
             if found > STRUCTURE
-            else f"No structure is left in the residual of this slice (neighbours correlate by {found:.2f}).",
+            else f"Neighbouring pixels of the residual of this slice correlate by {found:.2f}, as in noise alone. "
+            "Edges or shapes that you see in it all the same were taken away with the noise.",
             warning=found > STRUCTURE,
         )
         return layer
@@ -274,7 +275,7 @@ class CompareWidget(DockedWidget):
         return before, after
 
     def _guess(self) -> None:
-        """Choose the newest result, and what it was made of."""
+        """Choose the newest result, and what it was made of; else the two topmost images."""
         images = [layer for layer in self.viewer.layers if isinstance(layer, Image)]
         for layer in reversed(images):
             source = layer.metadata.get("ssdenoise", {}).get("source")
@@ -283,6 +284,9 @@ class CompareWidget(DockedWidget):
                 self.before.set_layer(made_of)
                 self.after.set_layer(layer)
                 return
+        if len(images) > 1:
+            self.before.set_layer(images[-2])
+            self.after.set_layer(images[-1])
 
     def _try(self, action: Any) -> None:
         try:
