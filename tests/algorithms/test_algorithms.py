@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, ClassVar
 
@@ -166,6 +167,32 @@ def test_other_packages_add_algorithms(monkeypatch: pytest.MonkeyPatch) -> None:
         assert list_algorithms()["mine"] is Mine
         assert "broken" not in list_algorithms()
         assert isinstance(get_algorithm("mine"), Mine)
+    finally:
+        algorithms.list_algorithms.cache_clear()
+
+
+def test_an_algorithm_of_one_file_outside_the_package_is_used_like_our_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from importlib.metadata import EntryPoint
+
+    import napari_ssdenoise as ssd
+    from napari_ssdenoise import algorithms
+    from napari_ssdenoise.cli._settings import setting_options
+
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "examples"))
+    entry = EntryPoint("r2r", "recorrupted:Recorrupted", "napari_ssdenoise.algorithms")
+    monkeypatch.setattr(algorithms, "entry_points", lambda group: [entry])
+    algorithms.list_algorithms.cache_clear()
+    try:
+        y, x = np.mgrid[:96, :96]
+        clean = (100 + 40 * np.sin(y / 6) * np.cos(x / 7)).astype(np.float32)
+        noisy = clean + np.random.default_rng(0).normal(0, 15, clean.shape).astype(np.float32)
+        model = ssd.train(noisy, "r2r", steps=150, depth=1, width=8, mixing=0.7)
+        assert ssd.psnr(model.predict(noisy), clean, 80.0) > ssd.psnr(noisy, clean, 80.0) + 5
+        again = ssd.TrainedModel.load(model.save(tmp_path / "r2r.model"))
+        np.testing.assert_array_equal(again.predict(noisy), model.predict(noisy))
+        assert "mixing" in {option.setting for option in setting_options("denoise")}
     finally:
         algorithms.list_algorithms.cache_clear()
 

@@ -11,7 +11,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
-from napari_ssdenoise.algorithms._base import Algorithm, Conditions, Setting, settings
+from napari_ssdenoise.algorithms._base import Algorithm, Conditions, Network, Setting, UNetAlgorithm, settings
 from napari_ssdenoise.algorithms.blindspot import BlindSpot
 from napari_ssdenoise.algorithms.interpolation import Interpolation
 from napari_ssdenoise.algorithms.mzsr import MetaSuperResolution
@@ -30,11 +30,13 @@ __all__ = [
     "Interpolation",
     "MetaSuperResolution",
     "Neighbor2Neighbor",
+    "Network",
     "Noise2Noise",
     "Noise2Void",
     "Setting",
     "SpatiallyAdaptive",
     "Supervised",
+    "UNetAlgorithm",
     "ZeroShotNoise2Noise",
     "ZeroShotSuperResolution",
     "algorithms_for",
