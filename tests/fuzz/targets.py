@@ -292,7 +292,9 @@ def _spoil_weights(path: Path, rng: random.Random) -> None:
         tensors[name] = value.copy()
         tensors[name].ravel()[:1] = rng.choice((np.nan, np.inf, 3e38))
     elif kind == 2:
-        tensors[name] = rng.choice((value[..., None], value.ravel()[:-1], np.zeros(value.shape, "int8"), value[:0]))
+        tensors[name] = rng.choice(
+            (value[..., None], value.ravel()[:-1], np.zeros(value.shape, "int8"), value.ravel()[:0])
+        )
     elif kind == 3:
         tensors[name + "x"] = tensors.pop(name)
     else:

@@ -290,3 +290,16 @@ def test_a_compressed_file_that_ends_early(tmp_path: Path) -> None:
     volume = read_volume(path)
     with pytest.raises(UnreadableError, match=r"bad\.nii\.gz could not be read"):
         volume[0]
+
+
+def test_headers_that_claim_too_much_or_unknown_units_are_told_or_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "odd.nii"
+    nib.Nifti1Image(np.ones((4, 5, 6), np.int16), np.eye(4)).to_filename(path)
+    stored = bytearray(path.read_bytes())
+    stored[123] = 0x80  # xyzt_units: none that there are
+    path.write_bytes(stored)
+    assert read_volume(path).units == (None, None, None)
+    stored[108:112] = np.float32(3e12).tobytes()  # vox_offset
+    path.write_bytes(stored)
+    with pytest.raises(ValueError, match=r"odd\.nii cannot be read"):
+        read_volume(path)

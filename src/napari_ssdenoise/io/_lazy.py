@@ -96,8 +96,13 @@ class LazyArray:
         slices, view = self._resolve(key)
         try:
             block = np.asarray(self._base[self._inner(slices)])
-        except (OSError, MemoryError):
+        except OSError:
             raise
+        except MemoryError as exc:
+            raise MemoryError(
+                f"there is not enough memory to read {self._source or 'the image'}, or it is damaged and claims to be "
+                f"larger than it is ({reason(exc)})."
+            ) from exc
         except Exception as exc:  # codecs raise all sorts of types, RuntimeError and their own among them
             where = ", ".join(
                 f"{a} {s.start}:{s.stop}" for a, s in zip(self._axes, self._first_unreadable(slices), strict=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isfinite
 from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
 
 from napari_ssdenoise.axes import AXES, Channels, Layout
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 # No training comes near, and products of a few such numbers are still finite in float32.
 LARGEST_WEIGHT = 1e9
+LARGEST_VALUE = 1e30  # of a normalisation: results stay finite in float32
 
 
 def check_geometry(geometry: Geometry) -> None:
@@ -46,9 +48,12 @@ def check_normalization(normalization: Normalization) -> None:
     """
     mean, std = normalization.mean, normalization.std
     _require(len(mean) == len(std) > 0, "its normalisation has not as many means as deviations")
-    _require(all(_is_number(value) and isfinite(value) for value in mean), "its normalisation has a mean that is none")
     _require(
-        all(_is_number(value) and isfinite(value) and value > 0 for value in std),
+        all(_is_number(value) and abs(value) <= LARGEST_VALUE for value in mean),
+        "its normalisation has a mean that is none",
+    )
+    _require(
+        all(_is_number(value) and 0 < value <= LARGEST_VALUE for value in std),
         "its normalisation has a deviation that is none",
     )
     _require(_is_number(normalization.low) and _is_number(normalization.high), "its range of values is none")
@@ -70,7 +75,8 @@ def check_network(network: Any, conditions: Conditions) -> None:
     _require(bool(conditions) or not wanted, "it does not say what its network is told about the noise")
     for told in conditions:
         _require(len(told) == wanted, f"its network is told {len(told)} values about the noise, but knows {wanted}")
-        _require(all(map(isfinite, told)), "what its network is told about the noise is not finite")
+        sound = all(abs(value) <= LARGEST_WEIGHT for value in told)  # not so for NaN
+        _require(sound, "what its network is told about the noise is not finite, or too large to compute with")
 
 
 def check_record(record: Any) -> None:
@@ -91,6 +97,10 @@ def check_record(record: Any) -> None:
             "its record gives an image a shape that does not fit its axes",
         )
         _require({"name", "dtype"} <= set(data), "its record does not say which images it was trained on")
+        try:
+            np.dtype(data["dtype"])
+        except TypeError:
+            raise ValueError("its record gives an image a kind of pixels that there is not") from None
     for name in ("loss", "held_out"):
         for point in _list(record, name):
             _require(

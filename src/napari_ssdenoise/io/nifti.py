@@ -32,6 +32,7 @@ SUFFIXES: Final = (".nii", ".nii.gz")
 PAIRS: Final = (".hdr", ".img", ".hdr.gz", ".img.gz")
 # What the dimensions of a NIfTI mean, the fastest first; two more have no fixed meaning.
 DIMENSIONS: Final = "XYZTC"
+LARGEST_HEAD = 256 << 20  # bytes before the voxels: extensions may be long
 SIDECARS: Final = ("bval", "bvec")
 _COMMON: Final = {"sec": "second", "msec": "millisecond", "usec": "microsecond"}
 
@@ -210,6 +211,8 @@ def _clear_errors(path: Path) -> Iterator[None]:
 
 def _head(path: Path, offset: int = -1) -> bytes:
     """Read what stands before the voxels, or all."""
+    if offset > LARGEST_HEAD:
+        raise ValueError(f"it says that its voxels begin after {offset} bytes")
     with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
         head = file.read(offset)
     if len(head) < offset:
@@ -237,7 +240,11 @@ def _voxels(path: Path, offset: int, dtype: np.dtype[Any], shape: tuple[int, ...
 
 def pixel_sizes(header: Any) -> list[tuple[float, str | None]]:
     """Return size and unit of a header's dimensions X, Y, Z, T; 1 where it says nothing that can be one."""
-    space, time = (_COMMON.get(u) or unit_name(None if u == "unknown" else u) for u in header.get_xyzt_units())
+    try:
+        said = header.get_xyzt_units()
+    except KeyError:  # no unit of the standard's
+        said = ("unknown", "unknown")
+    space, time = (_COMMON.get(u) or unit_name(None if u == "unknown" else u) for u in said)
     sizes = [abs(float(size)) for size in header["pixdim"][1:5]]
     plain = [size if isfinite(size) and size > 0 else 1.0 for size in sizes]
     return list(zip(plain, (space, space, space, time), strict=True))

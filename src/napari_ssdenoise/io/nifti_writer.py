@@ -53,7 +53,7 @@ class NiftiWriter(Writer):
     def check(self) -> None:
         like = self.like
         if 0 in like.shape:
-            raise ValueError(f"an image of shape {like.shape} has no pixels to write.")
+            raise ValueError(f"{self.path.name} cannot be written: an image {like.shape} has no pixels.")
         if "S" in like.axes and (like.sizes["S"] not in _COLOURS or like.dtype != np.uint8):
             raise ValueError(
                 f"a NIfTI holds colours as 8-bit RGB or RGBA, not {like.sizes['S']} samples of {like.dtype}. "

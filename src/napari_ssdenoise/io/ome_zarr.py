@@ -316,7 +316,8 @@ def _numbers(value: Any) -> NDArray[np.float64]:
 def _plain(array: Any, path: Path, axes: str | None) -> Volume:
     """Make a volume of an array without OME metadata; xarray's and Zarr's own dimension names count."""
     shape = tuple(array.shape)
-    names = array.attrs.get("_ARRAY_DIMENSIONS") or getattr(array.metadata, "dimension_names", None) or ()
+    attributes = array.attrs.asdict() if isinstance(array.metadata.attributes, dict) else {}
+    names = attributes.get("_ARRAY_DIMENSIONS") or getattr(array.metadata, "dimension_names", None) or ()
     names = names if isinstance(names, (list, tuple)) else ()
     letters = axis_letters([{"name": n} for n in names], shape)
     letters = letters or (parse_axes(axes, shape) if axes else guess_axes(shape, array.dtype))

@@ -49,7 +49,10 @@ class OmeZarrWriter(Writer):
                 "Write .ome.tif, or one channel at a time."
             )
         if like.dtype.kind not in "uifc":
-            raise ValueError(f"an OME-Zarr image holds integers, floats or complex numbers, not {like.dtype}.")
+            raise ValueError(
+                f"{self.path.name} cannot be written: an OME-Zarr image holds integers, floats or complex numbers, not "
+                f"{like.dtype}."
+            )
 
     def _stored(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
         by_axis = dict(zip(self.like.axes, values, strict=True))

@@ -59,7 +59,7 @@ class TiffWriter(Writer):
                 "Write .ome.zarr or .npy, or convert the image to float32."
             )
         if 0 in like.shape:
-            raise ValueError(f"an image of shape {like.shape} has no pixels to write.")
+            raise ValueError(f"{self.path.name} cannot be written: an image {like.shape} has no pixels.")
 
     def _create(self) -> Any:
         import tifffile
