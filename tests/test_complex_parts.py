@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,8 @@ def test_repeats_of_a_complex_series_are_pairs() -> None:
         "TYX",
     )
     assert float(report.sigma) == pytest.approx(SIGMA, rel=0.08)
-    trainer = ssd.Trainer(report.recommendation, series, steps=40)
+    small = replace(report.recommendation, width=8, depth=1, batch=2)
+    trainer = ssd.Trainer(small, series, steps=300)
     for _ in trainer:
         pass
     made = trainer.model.predict(series)
