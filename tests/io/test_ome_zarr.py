@@ -345,3 +345,15 @@ def test_chunks_are_flat_and_can_be_chosen(make_volume: MakeVolume, tmp_path: Pa
     assert zarr.open_array(own.partial / "0").chunks == own.chunks
     with pytest.raises(ValueError, match="must be 4 positive numbers"):
         create_writer(tmp_path / "c.ome.zarr", like, dtype="uint8", chunks=(1, 2))
+
+
+def test_chunks_without_pixels_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "odd.zarr"
+    zarr.create_array(str(path), shape=(8, 8), chunks=(4, 4), dtype="u2")
+    text = (path / "zarr.json").read_text()
+    assert '"chunk_shape": [' in text
+    said = json.loads(text)
+    said["chunk_grid"]["configuration"]["chunk_shape"] = [0, 4]
+    (path / "zarr.json").write_text(json.dumps(said))
+    with pytest.raises(ValueError, match=r"odd\.zarr .*(damaged|chunk)"):
+        read_volume(path)

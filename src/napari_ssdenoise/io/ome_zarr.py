@@ -171,6 +171,8 @@ def _open(path: Path) -> zarr.Group | zarr.Array[Any]:
         raise ValueError(
             f"{path} cannot be opened as Zarr: {reason(exc)}. It is damaged or of an unknown kind."
         ) from exc
+    if isinstance(node, zarr.Array) and 0 in (getattr(node, "chunks", None) or ()):
+        raise ValueError(f"{path} is damaged: its chunks {node.chunks} have no pixels. Copy the store again.")
     return node
 
 

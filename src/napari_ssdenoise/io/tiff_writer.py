@@ -134,7 +134,9 @@ class TiffWriter(Writer):
 
     def _resolution(self) -> tuple[float, float]:
         scale = self._by_axis(self.like.scale)
-        return 1 / scale["X"], 1 / scale["Y"]
+        # The tag holds no larger number; the note has every one.
+        along_x, along_y = (1 / max(scale[axis], 2.0**-31) for axis in "XY")
+        return along_x, along_y
 
     def _imagej_metadata(self) -> dict[str, Any]:
         like = self.like
