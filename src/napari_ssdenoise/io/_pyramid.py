@@ -157,5 +157,5 @@ def fill(above: zarr.Array[Any], below: zarr.Array[Any], factors: tuple[int, ...
 
 def blocks(shape: tuple[int, ...], chunks: tuple[int, ...]) -> Iterator[Region]:
     """Cut a shape into its chunks."""
-    for starts in product(*(range(0, n, c) for n, c in zip(shape, chunks, strict=True))):
+    for starts in product(*(range(0, n, max(1, c)) for n, c in zip(shape, chunks, strict=True))):
         yield tuple(slice(a, min(a + c, n)) for a, c, n in zip(starts, chunks, shape, strict=True))
