@@ -11,6 +11,7 @@ import platform
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import product
 from pathlib import Path
@@ -55,6 +56,16 @@ def fingerprint(volume: Volume) -> str:
     return digest.hexdigest()[:32]
 
 
+def weights_digest(model: TrainedModel) -> hashlib._Hash:
+    """Return a SHA-256 that has taken in a model's weights, and may take in more."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.weights().items()):
+        digest.update(name.encode())
+        digest.update(value.numpy().tobytes())
+    return digest
+
+
+@cache
 def versions() -> dict[str, str]:
     """Return the versions of all that results depend on."""
     found = {"python": platform.python_version()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -17,7 +16,7 @@ from napari_ssdenoise.engine.device import choose_device, choose_precision
 from napari_ssdenoise.engine.execute import execute
 from napari_ssdenoise.engine.outputs import Files, Locks, Output
 from napari_ssdenoise.io import UnreadableError, clear_error
-from napari_ssdenoise.recipe import fingerprint, spot_checks, versions
+from napari_ssdenoise.recipe import fingerprint, spot_checks, versions, weights_digest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -184,15 +183,12 @@ class Task:
             "source": str(self.volume.source or self.volume.name),
             "fingerprint": fingerprint(self.volume),
             "applied": applied,
-            "versions": versions(),
+            "versions": dict(versions()),
         }
 
     def fingerprint(self) -> str:
         """Identify the task: equal only for the same weights on the same image in the same blocks."""
-        digest = hashlib.sha256()
-        for name, value in sorted(self.model.weights().items()):
-            digest.update(name.encode())
-            digest.update(value.numpy().tobytes())
+        digest = weights_digest(self.model)
         volume, plan = self.volume, self.plan
         for part in spot_checks(volume):
             digest.update(np.ascontiguousarray(volume[part]).tobytes())

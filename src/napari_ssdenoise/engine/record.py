@@ -28,7 +28,7 @@ def record_of(trainer: Trainer) -> dict[str, Any]:
         "seconds": round(trainer.seconds, 3),
         "seed": trainer.seed,
         "asked": trainer.asked | {"target": bool(trainer.targets)},
-        "versions": versions(),
+        "versions": dict(versions()),
         **({"remarks": list(trainer.remarks)} if trainer.remarks else {}),
         "chosen": trainer.chosen,  # settings that the images decided
         **({} if trainer.moved is None else {"moved": round(trainer.moved, 4)}),

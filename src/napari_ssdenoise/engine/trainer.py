@@ -128,19 +128,8 @@ class Trainer(Iterator[TrainStep]):
         if algorithm is None and start is None:
             raise ValueError("name an algorithm, or give a model to go on from with start=.")
         self.algorithm = start.reopened() if algorithm is None and start else get_algorithm(algorithm or "")
-        # By which the training can be repeated: see `Recipe`.
-        self.asked: dict[str, Any] = {
-            "algorithm": self.algorithm.key,
-            "settings": {
-                f.name: v for f in fields(self.algorithm) if (v := getattr(self.algorithm, f.name)) != f.default
-            },
-            "seconds": seconds,
-            "seed": seed,
-            "spatial": spatial,
-            "channels": channels,
-            "device": device,
-            "precision": precision,
-        }
+        how = {"seconds": seconds, "seed": seed, "spatial": spatial, "channels": channels}
+        self.asked = _asked(self.algorithm, **how, device=device, precision=precision)
         self.start = start
         self.volumes = _open_all(volumes)
         self.targets = targets = [] if target is None else _open_all(target)
@@ -164,10 +153,10 @@ class Trainer(Iterator[TrainStep]):
         self.geometry = Geometry.choose(views, channels)
         stride = self.geometry.build(self.algorithm).stride
         self.normalization = Normalization.fit(views, np.random.default_rng([seed, 0]))
-        asked = asdict(self.algorithm)
+        given = asdict(self.algorithm)
         self.algorithm, self.conditions, told = self._fit(scenes)
         self.steps = self.algorithm.usual_steps if steps is None and seconds is None else steps
-        self.chosen = [name for name, value in asdict(self.algorithm).items() if value != asked[name]]
+        self.chosen = [name for name, value in asdict(self.algorithm).items() if value != given[name]]
         side = self.algorithm.patch or self.algorithm.patch_side
         patch = choose_patch(self.geometry.spatial, [v.shape for v in views], stride, side)
         self.sampler = PatchSampler(
@@ -503,6 +492,13 @@ def train(
     for _ in trainer:
         pass
     return trainer.model
+
+
+def _asked(algorithm: Algorithm, **how: Any) -> dict[str, Any]:
+    """Say by what a training can be repeated (see `Recipe`): its settings where they are not the usual ones."""
+    values = {field.name: (getattr(algorithm, field.name), field.default) for field in fields(algorithm)}
+    changed = {name: value for name, (value, usual) in values.items() if value != usual}
+    return {"algorithm": algorithm.key, "settings": changed, **how}
 
 
 def _open_all(volumes: Any) -> list[Volume]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_ssdenoise.algorithms._base import AUTO
 from napari_ssdenoise.batch import Batch, Finished, Job, Result, known_suffix
+from napari_ssdenoise.recipe import weights_digest
 from napari_ssdenoise.volume import Volume, open_volume, require_intensities
 from napari_ssdenoise.widgets._denoising import APPLY_MEMORY
 from napari_ssdenoise.widgets._job import Stopped
@@ -70,11 +70,8 @@ class BatchDenoising:
         if self.model is None:
             how: dict[str, Any] = {"algorithm": method.algorithm, "settings": method.values, "seed": method.seed}
             return {**how, "steps": method.steps, "seconds": method.seconds, "augment": method.augment}
-        digest = hashlib.sha256()
-        for name, value in sorted(self.model.weights().items()):
-            digest.update(name.encode())
-            digest.update(value.numpy().tobytes())
-        return {"model": self.model.describe(), "weights": digest.hexdigest(), "augment": method.augment}
+        digest = weights_digest(self.model).hexdigest()
+        return {"model": self.model.describe(), "weights": digest, "augment": method.augment}
 
     def _denoise(self, job: Job, stop: Event) -> Generator[Any, None, Result]:
         """Denoise one image."""
