@@ -68,7 +68,8 @@ class SplitView:
         if after.rgb:
             options["rgb"] = True
         else:
-            options |= {"colormap": after.colormap, "contrast_limits": after.contrast_limits, "gamma": after.gamma}
+            # One contrast for both sides: else brightness would pass for a difference.
+            options |= {"colormap": before.colormap, "contrast_limits": before.contrast_limits, "gamma": before.gamma}
         active = self.viewer.layers.selection.active
         self.layer = Image(part, name=f"{after.name} (right part)", blending="translucent_no_depth", **options)
         self.viewer.layers.append(self.layer)
