@@ -239,3 +239,10 @@ def test_blocks_give_the_same_as_the_image(frames):
     fit = estimate_noise([frames[0]], offset=100)
     report = ssd.diagnose(frames[0], offset=100)
     assert (fit.gain, fit.read_noise, fit.sigma) == (report.gain, report.read_noise, report.sigma)
+
+
+def test_a_hidden_read_noise_is_said_to_be_hidden(make, rng):
+    image = make.emccd(rng, 100 * make.cells(rng) + 8, 30.0, 4.0)
+    assert "hidden by the light's" in ssd.diagnose(image, offset=100).describe()
+    image = make.scmos(rng, 100 * make.cells(rng) + 0.5, 2.0, 6.0)
+    assert "hidden" not in ssd.diagnose(image, offset=100).describe()

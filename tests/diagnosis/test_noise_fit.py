@@ -37,6 +37,25 @@ def test_intervals_hold_the_truth(make):
     assert np.mean(held) >= 0.8
 
 
+@pytest.mark.parametrize("draw", range(4))
+def test_the_gain_of_few_photons(make, draw):
+    # The mean of a block is then as uncertain as blocks differ, which must not flatten the line.
+    rng = np.random.default_rng(draw)
+    fit = estimate_noise([make.scmos(rng, 5 * make.cells(rng) + 0.5, 2.0, 4.0)], offset=100)
+    assert fit.gain == pytest.approx(2.0, rel=0.1)
+    assert fit.read_noise == pytest.approx(4.0, rel=0.1)
+
+
+@pytest.mark.parametrize("draw", range(4))
+def test_read_noise_that_the_light_hides(make, draw):
+    rng = np.random.default_rng(draw)
+    fit = estimate_noise([make.emccd(rng, 100 * make.cells(rng) + 8, 30.0, 4.0)], offset=100)
+    assert fit.gain == pytest.approx(30.0, rel=0.1)
+    assert fit.variance(100) >= 0
+    assert fit.read_noise.low == 0
+    assert fit.read_noise.high > 4
+
+
 @pytest.mark.parametrize("sigma", [20, 50])
 def test_even_noise_on_a_texture_without_flat_parts(make, rng, sigma):
     clean = make.surface(rng)

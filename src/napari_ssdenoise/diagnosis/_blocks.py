@@ -153,10 +153,11 @@ def _cut(place: NDArray[Any], stride: int, number: int, places: int, levels: Lev
 
 
 def _average_around(mean: Floats, step: int) -> Floats:
-    """Average blocks with those ``step`` before and after along both axes, repeated at the border."""
+    """Average blocks with those ``step`` before and after along both axes, mirrored at the border."""
     for axis in (1, 2):
-        index = np.arange(mean.shape[axis])
-        mean = np.mean([np.take(mean, (index + n).clip(0, index[-1]), axis) for n in (-step, 0, step)], axis=0)
+        index, last = np.arange(mean.shape[axis]), mean.shape[axis] - 1
+        mirrored = [(last - abs(last - abs(index + n))).clip(0) for n in (-step, 0, step)]
+        mean = np.mean([np.take(mean, chosen, axis) for chosen in mirrored], axis=0)
     return mean
 
 

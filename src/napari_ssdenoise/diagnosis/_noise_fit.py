@@ -148,14 +148,14 @@ def estimate_noise(places: Sequence[NDArray[Any]], *, offset: float | None = Non
     if not len(blocks):
         raise ValueError("the image has the same value everywhere: it shows no noise to measure.")
     blocks = blocks.without_clipping()
-    line, correlation = _measure(blocks)
+    line, correlation = _measure(blocks, offset)
     along = along_series(cuts, line)
     change = tuple(scene_change(cuts, line, correlation.spectrum, lag=lag) for lag in range(1, len(along) + 1))
     if change and change[0] is not None and change[0] <= STATIC and _differ(along):
         pairs = differences(cuts).without_clipping()
         if len(pairs) >= 50:
             blocks = pairs
-            line, correlation = _measure(blocks, static=True)
+            line, correlation = _measure(blocks, offset, static=True)
     mean_variance = float(line.at(blocks.mean).mean())
     values = np.concatenate([place.ravel() for place in planes]).astype(np.float64)
     return NoiseFit(
@@ -187,14 +187,14 @@ def _differ(along: tuple[float, ...]) -> bool:
     return along[0] - along[-1] < SHARED if len(along) > 1 else along[0] < 0.35
 
 
-def _measure(blocks: Blocks, *, static: bool = False) -> tuple[Line, Correlation]:
+def _measure(blocks: Blocks, offset: float | None, *, static: bool = False) -> tuple[Line, Correlation]:
     """Fit the line for white noise, look whether the noise is white, and fit again if not."""
-    line = fit_line(blocks)
+    line = fit_line(blocks, dark=offset)
     if float(line.at(blocks.mean).mean()) < 1e-10 * float(blocks.mean.var()):
         return line, Correlation((), (), 0.0, correlated=False, certain=True)  # computed: rounding errors only
     correlation = measure_correlation(blocks, line, static=static)
     if correlation.spectrum is not None:
-        line = fit_line(blocks, correlation.spectrum)
+        line = fit_line(blocks, correlation.spectrum, dark=offset)
     return line, correlation
 
 

@@ -35,6 +35,8 @@ _ROUNDS: Final = 10
 # Blocks overlap and their scatter is measured in few groups: intervals that hold the truth 95 times in 100 are this
 # many jackknife deviations wide to each side.
 CONFIDENCE: Final = 2.5
+# Share of the growth that may be structure which was not told from noise: beside the scatter, part of the error.
+_UNTOLD: Final = 0.015
 # A slope counts if it is this many deviations above zero, and makes bright pixels noisier by this factor.
 _SIGNIFICANT: Final = 3.0
 _GROWTH: Final = 1.2
@@ -105,7 +107,7 @@ class _Bands:
         return (self.fine * int(FINE.sum()) + self.finest * int(FINEST.sum())) / int(HIGH.sum())
 
 
-def fit_line(blocks: Blocks, spectrum: Floats | None = None) -> Line:
+def fit_line(blocks: Blocks, spectrum: Floats | None = None, *, dark: float | None = None) -> Line:
     """Fit the variance of the noise against the intensity.
 
     Parameters
@@ -114,6 +116,8 @@ def fit_line(blocks: Blocks, spectrum: Floats | None = None) -> Line:
         At least one.
     spectrum : (SIDE, SIDE)
         Power of the noise in each coefficient, relative to its variance; white by default.
+    dark
+        Intensity without light, if it is known: there, a variance cannot be below zero.
 
     Returns
     -------
@@ -127,7 +131,7 @@ def fit_line(blocks: Blocks, spectrum: Floats | None = None) -> Line:
     else:
         bands = _Bands(*(even.band(np.isin(ORDER, orders)) for orders in _CORRELATED))
     slope, intercept = _first_guess(blocks.mean, bands)
-    rising = _Fit(blocks, bands, rising=True, white=white).run(slope, intercept)
+    rising = _Fit(blocks, bands, rising=True, white=white, dark=dark).run(slope, intercept)
     if rising.is_rising:
         return rising
     middle = float(np.median(blocks.mean))
@@ -157,9 +161,10 @@ def _first_guess(mean: Floats, bands: _Bands) -> tuple[float, float]:
 class _Fit:
     """Alternate between choosing structureless blocks and fitting the line to them."""
 
-    def __init__(self, blocks: Blocks, bands: _Bands, *, rising: bool, white: bool) -> None:
+    def __init__(self, blocks: Blocks, bands: _Bands, *, rising: bool, white: bool, dark: float | None = None) -> None:
         self._mean, self._around, self._group, self._bands = blocks.mean, blocks.around, blocks.group, bands
-        self._rising, self._white = rising, white
+        self._beside = (9 * blocks.around - blocks.mean) / 8
+        self._rising, self._white, self._dark = rising, white, dark
         self._level = np.searchsorted(np.quantile(blocks.mean, _SHARES), blocks.mean, side="right")
         self._usual = float(np.median(bands.high))
 
@@ -175,7 +180,8 @@ class _Fit:
                 break
         share = 1 - float((corrected / expected)[chosen].mean() / relative.high[chosen].mean())
         low, high = np.quantile(self._mean[chosen], (0.05, 0.95)).tolist()
-        covariance = self._jackknife(corrected, expected, chosen)
+        untold = _UNTOLD * slope * np.array([1.0, -low])  # the more light, the more of it
+        covariance = self._jackknife(corrected, expected, chosen) + np.outer(untold, untold)
         return Line(slope, intercept, covariance, low, high, float(chosen.mean()), int(chosen.sum()), max(0.0, share))
 
     def _expected(self, slope: float, intercept: float) -> Floats:
@@ -215,7 +221,13 @@ class _Fit:
     def _line(self, power: Floats, expected: Floats, chosen: Mask) -> tuple[float, float]:
         weights = 1 / expected[chosen] ** 2
         if self._rising:
-            return _weighted_line(self._mean[chosen], power[chosen], weights)
+            mean, beside, seen = self._mean[chosen], self._beside[chosen], power[chosen]
+            slope, intercept = _weighted_line(mean, seen, weights, beside)
+            if self._dark is not None and slope * self._dark + intercept < 0:
+                weights *= beside - self._dark
+                slope = float((weights * seen).sum() / (weights * (mean - self._dark)).sum())
+                intercept = -slope * self._dark
+            return slope, intercept
         return 0.0, float(np.average(power[chosen], weights=weights))
 
     def _jackknife(self, power: Floats, expected: Floats, chosen: Mask) -> Floats:
@@ -252,9 +264,14 @@ def _without_structure(relative: _Bands, chosen: Mask, rejected: Mask) -> Floats
     return (1 - weight) * relative.high + weight * corrected
 
 
-def _weighted_line(x: Floats, y: Floats, weights: Floats) -> tuple[float, float]:
-    """Return slope and intercept of the weighted least-squares line."""
+def _weighted_line(x: Floats, y: Floats, weights: Floats, beside: Floats | None = None) -> tuple[float, float]:
+    """Return slope and intercept of the weighted least-squares line.
+
+    With few photons, ``x`` has errors, which flatten the line, and which skewed noise shares with ``y``. Values
+    ``beside`` that go along with ``x`` but not with its errors (an instrumental variable) take both away.
+    """
     middle, height = float(np.average(x, weights=weights)), float(np.average(y, weights=weights))
-    spread = float((weights * (x - middle) ** 2).sum())
-    slope = float((weights * (x - middle) * y).sum()) / spread if spread > 0 else 0.0
+    away = weights * (x - middle if beside is None else beside - np.average(beside, weights=weights))
+    spread = float((away * (x - middle)).sum())
+    slope = float((away * (y - height)).sum()) / spread if spread > 0 else 0.0
     return slope, height - slope * middle

@@ -54,7 +54,8 @@ class ChannelNoise:
     offset
         Intensity without light; unless it was given, the level of the darkest regions.
     read_noise
-        Standard deviation of the noise at the offset; of rician noise, that of the real and the imaginary part.
+        Standard deviation of the noise at the offset; of rician noise, that of the real and the imaginary part. Where
+        the noise of the light hides it, its interval begins at 0.
     sigma
         Standard deviation of the noise, root mean square over the image.
     signal_dependent
@@ -204,7 +205,7 @@ def _facts(report: Diagnosis) -> list[tuple[str, str]]:
         facts.append(("deviation of the parts", _interval(report.read_noise)))
     elif report.signal_dependent:
         offset = f"{report.offset:.4g} (given)" if report.offset_given else f"{report.offset:.4g} (darkest level)"
-        facts += [("gain", _interval(report.gain)), ("offset", offset), ("read noise", _interval(report.read_noise))]
+        facts += [("gain", _interval(report.gain)), ("offset", offset), ("read noise", _read_noise(report))]
     facts.append(("signal to noise", f"{report.snr:.0f} dB"))
     lags = ", ".join(f"{axis} {' '.join(f'{v:.2f}' for v in values)}" for axis, values in report.correlation.items())
     facts.append(("correlation at 1, 2, 3", lags))
@@ -218,6 +219,12 @@ def _facts(report: Diagnosis) -> list[tuple[str, str]]:
 
 def _interval(value: Estimate) -> str:
     return f"{value:.4g} ({value.low:.4g} to {value.high:.4g})"
+
+
+def _read_noise(report: ChannelNoise) -> str:
+    """Return the read noise, or how large it can be where the noise of the light hides it."""
+    noise = report.read_noise
+    return _interval(noise) if noise.low > 0 or not noise.high else f"below {noise.high:.4g}, hidden by the light's"
 
 
 def _short(value: Any) -> str:
