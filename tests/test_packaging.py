@@ -17,7 +17,7 @@ MANIFEST = ROOT / "napari.yaml"
 NAME = "napari-ssdenoise"
 
 # Menus that napari fills from manifests; a name that is not among them is silently ignored.
-MENUS = {"napari/layers/filter", "napari/layers/transform"}
+MENUS = {"napari/layers/filter", "napari/layers/measure", "napari/layers/transform"}
 SECTIONS = {"commands", "widgets", "menus", "sample_data", "readers", "writers"}
 
 

@@ -11,6 +11,7 @@ from typing import Any
 # Public name -> the module it lives in. ``__init__.pyi`` says the same to type checkers; a test keeps them equal.
 _HOME = {
     "BlindSpot": "algorithms.blindspot",
+    "DataStudier": "study.data",
     "DataStudy": "study.data",
     "DataStudySettings": "study.data",
     "Diagnosis": "diagnosis",

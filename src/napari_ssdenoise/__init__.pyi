@@ -29,6 +29,7 @@ from napari_ssdenoise.reconstruction import Reconstructor as Reconstructor
 from napari_ssdenoise.reconstruction import reconstruct as reconstruct
 from napari_ssdenoise.reconstruction import train_reconstruction as train_reconstruction
 from napari_ssdenoise.samples import load_sample as load_sample
+from napari_ssdenoise.study.data import DataStudier as DataStudier
 from napari_ssdenoise.study.data import DataStudy as DataStudy
 from napari_ssdenoise.study.data import DataStudySettings as DataStudySettings
 from napari_ssdenoise.study.data import study_data as study_data

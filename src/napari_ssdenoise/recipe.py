@@ -6,19 +6,16 @@ What a recipe says, a program can do without napari and without the person who m
 from __future__ import annotations
 
 import hashlib
-import json
-import platform
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_ssdenoise._repeatable import Repeatable, arguments, flag, literal, telling
 from napari_ssdenoise.complex_parts import complex_view
 from napari_ssdenoise.volume import Volume, open_volume
 
@@ -26,15 +23,6 @@ if TYPE_CHECKING:
     from napari_ssdenoise.model import TrainedModel
 
 SAVE_MODEL = "Save the model, then copy again: the command will apply it."
-DEFAULTS: dict[str, Any] = {
-    "seed": 0,
-    "spatial": None,
-    "channels": "auto",
-    "device": "auto",
-    "precision": "auto",
-    "axes": None,
-    "augment": False,
-}
 
 
 def spot_checks(volume: Volume, side: int = 32) -> Iterator[tuple[slice, ...]]:
@@ -65,20 +53,8 @@ def weights_digest(model: TrainedModel) -> hashlib._Hash:
     return digest
 
 
-@cache
-def versions() -> dict[str, str]:
-    """Return the versions of all that results depend on."""
-    found = {"python": platform.python_version()}
-    for package in ("napari-ssdenoise", "torch", "numpy"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # used from its source folder
-            found[package] = "unknown"
-    return found
-
-
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Repeatable):
     """How to make one result again.
 
     Attributes
@@ -123,7 +99,7 @@ class Recipe:
         ValueError
             If it cannot be, in words that say what to do.
         """
-        axes = _named_axes(volume, source)
+        axes = named_axes(volume, source)
         recipe = cls(Path(source or ""), axes, applying=applying, std=std)
         if model.path is not None:
             return replace(recipe, model=model.path.absolute())
@@ -135,7 +111,7 @@ class Recipe:
         words = ["ssdenoise", "upscale" if self.is_upscaling else "denoise", str(self.source), "-o", str(output)]
         if self.model is not None:
             words += ["-m", str(self.model)]
-        words += [word for name, value in self._flags().items() for word in _flag(name, value)]
+        words += [word for name, value in self._flags().items() for word in flag(name, value)]
         if self.std:
             words += ["--std", str(self._std(output))]
         return shlex.join(words)
@@ -143,46 +119,22 @@ class Recipe:
     def python(self, output: Path | None = None) -> str:
         """Return the Python code that makes the result."""
         output = output or self.output
-        applying = {**_telling(self.applying), **({"also": {"std": str(self._std(output))}} if self.std else {})}
-        image = f"ssd.open_volume({_arguments(str(self.source), **_telling({'axes': self.axes}))})"
+        applying = {**telling(self.applying), **({"also": {"std": str(self._std(output))}} if self.std else {})}
+        image = f"ssd.open_volume({arguments(str(self.source), **telling({'axes': self.axes}))})"
         lines = ["import napari_ssdenoise as ssd", "", f"noisy = {image}"]
         if self.model is not None:
-            lines += [f"model = ssd.TrainedModel.load({_literal(str(self.model))})"]
+            lines += [f"model = ssd.TrainedModel.load({literal(str(self.model))})"]
         elif self.is_upscaling:
             how = {k: v for k, v in self.training.items() if k not in ("method", "settings")}
-            asked = _arguments(self.training["method"], **how, **self.training["settings"])
+            asked = arguments(self.training["method"], **how, **self.training["settings"])
             lines += [f"upscaler = ssd.Upscaler(noisy, {asked})", "for update in upscaler:", "    pass"]
             lines += ["model, noisy = upscaler.model, upscaler.volume"]
         else:
             how = {k: v for k, v in self.training.items() if k not in ("algorithm", "settings")}
-            asked = _arguments(self.training["algorithm"], **_telling(how), **self.training["settings"])
+            asked = arguments(self.training["algorithm"], **telling(how), **self.training["settings"])
             lines += [f"model = ssd.train(noisy, {asked})"]
-        lines += [f"for tile in model.predict_into(noisy, {_arguments(str(output), **applying)}):", "    pass"]
+        lines += [f"for tile in model.predict_into(noisy, {arguments(str(output), **applying)}):", "    pass"]
         return "\n".join(lines) + "\n"
-
-    def notebook(self, output: Path | None = None) -> str:
-        """Return a Jupyter notebook, as JSON, that makes the result."""
-        made = ", ".join(f"{name} {number}" for name, number in versions().items())
-        title = f"# {self.source.name}\n\nMade with {made}. The same as a command:\n\n    {self.command(output)}\n"
-        code: dict[str, Any] = {
-            "cell_type": "code",
-            "id": "code",
-            "metadata": {},
-            "execution_count": None,
-            "outputs": [],
-        }
-        return json.dumps(
-            {
-                "nbformat": 4,
-                "nbformat_minor": 5,
-                "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
-                "cells": [
-                    {"cell_type": "markdown", "id": "about", "metadata": {}, "source": title.splitlines(keepends=True)},
-                    {**code, "source": self.python(output).splitlines(keepends=True)},
-                ],
-            },
-            indent=1,
-        )
 
     @property
     def is_upscaling(self) -> bool:
@@ -206,11 +158,11 @@ class Recipe:
         if self.is_upscaling:
             training["adapt"] = "best" if self.training.get("until_best") else self.training["adapt"]
         computing = {"axes": self.axes, **training, **self.training.get("settings", {}), **self.applying}
-        flags = _telling(computing)
+        flags = telling(computing)
         return flags if self.is_upscaling or self.model is not None else {**flags, "quality": False}
 
 
-def _named_axes(volume: Volume, source: Path | None) -> str | None:
+def named_axes(volume: Volume, source: Path | None) -> str | None:
     """Return the axes to open a file with so that it is this volume; None where it is that without."""
     again = "Save the layer as a file, open that, and run it again: then a command can repeat it."
     if source is None:
@@ -247,29 +199,3 @@ def _training(model: TrainedModel, volume: Volume) -> dict[str, Any]:
     if upscales:
         del asked["steps"], asked["spatial"], asked["channels"], asked["algorithm"]
     return asked
-
-
-def _telling(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what is so by default."""
-    return {name: value for name, value in values.items() if name not in DEFAULTS or DEFAULTS[name] != value}
-
-
-def _flag(name: str, value: Any) -> list[str]:
-    """Write one setting as words of a command."""
-    flag = name.replace("_", "-")
-    if isinstance(value, bool):
-        return [f"--{flag}" if value else f"--no-{flag}"]
-    return [f"--{flag}", "auto" if value is None else str(value)]
-
-
-def _arguments(*positional: Any, **named: Any) -> str:
-    """Write the arguments of a call."""
-    return ", ".join([*map(_literal, positional), *(f"{name}={_literal(value)}" for name, value in named.items())])
-
-
-def _literal(value: Any) -> str:
-    """Write a value as Python code, strings in double quotes."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{_literal(k)}: {_literal(v)}" for k, v in value.items()) + "}"
-    value = value.item() if isinstance(value, np.generic) else value
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)

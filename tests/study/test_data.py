@@ -9,7 +9,8 @@ import pytest
 
 from napari_ssdenoise.study._images import dead_leaves
 from napari_ssdenoise.study._pairs import read_pairs
-from napari_ssdenoise.study.data import DataStudy, DataStudySettings, DataTraining, _Judge, study_data
+from napari_ssdenoise.study._trainings import Judge
+from napari_ssdenoise.study.data import DataStudy, DataStudySettings, DataTraining, study_data
 from napari_ssdenoise.study.plot import plot_data
 
 QUICK = DataStudySettings(seeds=1, steps=20, batch=4, side=32, width=8)
@@ -58,7 +59,7 @@ def test_targets_and_pixels(series):
 def test_the_risk_is_that_against_the_truth(series):
     """A network that does nothing has the noise's variance as its risk: without clean images, that is what is found."""
     pairs, _ = read(series[0], axes="TYX")
-    judge = _Judge(pairs[:8], pairs[8:], __import__("torch").device("cpu"), QUICK)
+    judge = Judge(pairs[:8], pairs[8:], __import__("torch").device("cpu"), QUICK)
     assert judge.noise == pytest.approx(NOISE**2, rel=0.1)
 
     class Nothing:

@@ -7,7 +7,7 @@ import sys
 
 CODE = """
 import sys
-from napari_ssdenoise.widgets import denoise
+from napari_ssdenoise.widgets import denoise, enough
 from napari_ssdenoise.widgets._form import SettingsForm
 from napari_ssdenoise.algorithms import get_algorithm
 get_algorithm("n2v", struct_mask="11111")

@@ -64,20 +64,22 @@ def command(images: tuple[Path, ...], subject: str, folder: Path | None, *, as_j
 
 
 def _data(images: tuple[Path, ...], folder: Path | None, flags: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    from napari_ssdenoise.study.data import DataStudySettings, study_data
+    from napari_ssdenoise.study.data import DataStudier, DataStudySettings
 
     settings = DataStudySettings(seeds=flags["seeds"], steps=flags["steps"] or 300)
+    studier = DataStudier(
+        list(images),
+        target=list(flags["targets"]) or None,
+        series=flags["series"],
+        axes=flags["axes"],
+        settings=settings,
+        ledger=folder and folder / "data.jsonl",
+        device=flags["device"],
+    )
     with reporter.progress("studying") as update:
-        study = study_data(
-            list(images),
-            target=list(flags["targets"]) or None,
-            series=flags["series"],
-            axes=flags["axes"],
-            settings=settings,
-            ledger=folder and folder / "data.jsonl",
-            device=flags["device"],
-            on_training=lambda training, part: update(part, float("inf"), f"{training.size} images"),
-        )
+        for step in studier:
+            update(step.done, step.remaining, f"training {step.number} of {step.trainings}, on {step.size} images")
+    study = studier.result
     rows = [(str(n), f"{risk:.4g}", f"{spread:.2g}") for n, risk, spread in study.table]
     reporter.table(("images", "risk (squared intensity)", "± over seeds"), rows)
     reporter.say(study.describe())

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_ssdenoise._repeatable import versions
 from napari_ssdenoise.complex_parts import is_parts
 from napari_ssdenoise.engine.device import choose_device, choose_precision
 from napari_ssdenoise.engine.execute import execute
 from napari_ssdenoise.engine.outputs import Files, Locks, Output
 from napari_ssdenoise.io import UnreadableError, clear_error
-from napari_ssdenoise.recipe import fingerprint, spot_checks, versions, weights_digest
+from napari_ssdenoise.recipe import fingerprint, spot_checks, weights_digest
 
 if TYPE_CHECKING:
     from pathlib import Path

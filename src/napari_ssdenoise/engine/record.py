@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_ssdenoise._repeatable import versions
 from napari_ssdenoise.complex_parts import complex_view
-from napari_ssdenoise.recipe import versions
 
 if TYPE_CHECKING:
     from napari_ssdenoise.engine.trainer import Trainer

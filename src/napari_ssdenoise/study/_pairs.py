@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
 Kind = Literal["target", "frames", "pixels"]
+FEWEST = 6  # pairs of views: four to learn from make three sizes
+HELD_OUT = 4  # one image of so many judges
+SIDE = 64  # of a tile, in pixels
 TILES = 64  # of one image, at most: a training sees a few thousand tiles in all
 
 
@@ -81,6 +84,34 @@ def read_pairs(
     return pairs, kind
 
 
+def count_pairs(volume: Volume, *, target: bool, side: int = SIDE) -> tuple[int, Kind]:
+    """Return how many pairs of views there are in one volume, and of what kind, without reading it.
+
+    Raises
+    ------
+    ValueError
+        If it has no Y and X or is too small, or there are too few.
+    """
+    units = len(_units(_open(volume, None)))
+    kind: Kind = "target" if target else "frames" if volume.sizes.get("T", 1) > 1 else "pixels"
+    pairs = units // 2 if kind == "frames" else units
+    require_pairs(pairs, kind)
+    _tiles_along(volume.name, (volume.sizes["Y"], volume.sizes["X"]), kind, side)
+    return pairs, kind
+
+
+def require_pairs(pairs: int, kind: Kind) -> None:
+    """Refuse too few pairs of views."""
+    if pairs < FEWEST:
+        needed = f"{2 * FEWEST} frames" if kind == "frames" else f"{FEWEST} images"
+        raise ValueError(f"there are {pairs} images with two views; a curve needs {needed} or more.")
+
+
+def held_out(pairs: int) -> list[int]:
+    """Choose the pairs that judge."""
+    return list(range(HELD_OUT // 2, pairs, HELD_OUT))
+
+
 @dataclass(frozen=True)
 class _Unit:
     """What counts as one image: a frame, a slice, or all of a volume."""
@@ -131,16 +162,22 @@ def _cut(a: _Unit, b: _Unit, kind: Kind, side: int, rng: np.random.Generator) ->
         views = [((cells[:, :, 0, :, i] + cells[:, :, 1, :, 1 - i]) / 2).astype(np.float32) for i in (0, 1)]
     else:
         views = [first, b.read()]
-    high, wide = (n // side for n in views[0].shape[-2:])
-    if not high or not wide:
-        smallest = side * (2 if kind == "pixels" else 1)
-        raise ValueError(
-            f"{a.volume.name!r} has {first.shape[-2]} x {first.shape[-1]} pixels; this study needs {smallest} x "
-            f"{smallest} or more. Choose larger images or a smaller side."
-        )
+    high, wide = _tiles_along(a.volume.name, first.shape[-2:], kind, side)
     tiles = [
         view[:, : high * side, : wide * side].reshape(-1, high, side, wide, side).swapaxes(2, 3).reshape(-1, side, side)
         for view in views
     ]
     chosen = np.sort(rng.permutation(len(tiles[0]))[:TILES])
     return Pair(tiles[0][chosen], tiles[1][chosen])
+
+
+def _tiles_along(name: str, shape: Sequence[int], kind: Kind, side: int) -> tuple[int, int]:
+    """Return how many tiles lie along Y and X."""
+    smallest = side * (2 if kind == "pixels" else 1)
+    height, width = shape
+    if min(height, width) < smallest:
+        raise ValueError(
+            f"{name!r} has {height} x {width} pixels; this study needs {smallest} x {smallest} or more. Choose larger "
+            "images or a smaller side."
+        )
+    return height // smallest, width // smallest

@@ -8,75 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from napari_ssdenoise.engine.device import choose_device, choose_precision
-from napari_ssdenoise.networks.blocks import MEMORY_FORMAT
+from napari_ssdenoise.engine.device import choose_device
 from napari_ssdenoise.study._ledger import Ledger
-from napari_ssdenoise.study._pairs import Kind, Pair, read_pairs
+from napari_ssdenoise.study._pairs import Kind, Pair, held_out, read_pairs, require_pairs
+from napari_ssdenoise.study._trainings import DataStudySettings, DataTraining, Judge
 from napari_ssdenoise.study.fit import Estimate, RiskFit, fit_risk
-from napari_ssdenoise.study.networks import NetworkStudy, Views, errors_of, fit_network
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from numpy.typing import NDArray
-    from torch import Tensor
+__all__ = ["DataStudier", "DataStudy", "DataStudySettings", "DataTraining", "StudyStep", "study_data"]
 
-    from napari_ssdenoise.networks.unet import UNet
-
-FEWEST = 6  # pairs of views: four to learn from make three sizes
-HELD_OUT = 4  # one image of so many judges
-VALIDATING, TESTING = 32, 256  # tiles at most
 ENOUGH = 0.1  # decibels that nobody sees
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataStudySettings:
-    """How to train.
-
-    Attributes
-    ----------
-    seeds
-        Trainings on each number of images: other images in the smaller sets, and other first weights.
-    steps, batch, rate
-        Steps of Adam at most, tiles a step, and the learning rate.
-    side
-        Of a tile, in pixels.
-    width, depth
-        Of the U-Net.
-    """
-
-    seeds: int = 3
-    steps: int = 300
-    batch: int = 8
-    rate: float = 4e-3
-    side: int = 64
-    width: int = 16
-    depth: int = 2
-
-    def network(self) -> NetworkStudy:
-        """Return the training's part of it."""
-        return NetworkStudy(
-            sizes=(1,), seeds=self.seeds, steps=self.steps, batch=self.batch, rate=self.rate, width=self.width,
-            depth=self.depth,
-        )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class DataTraining:
-    """One training: on how many images, and its risk, in squared units of the images' intensities."""
-
-    size: int
-    seed: int
-    risk: float
-    processor_seconds: float
 
 
 @dataclass(frozen=True)
@@ -185,17 +136,115 @@ class DataStudy:
         return fit_risk([t.size for t in used], [t.risk for t in used])
 
 
+@dataclass(frozen=True)
+class StudyStep:
+    """Where a study is.
+
+    Attributes
+    ----------
+    number, trainings
+        The training that is going on, from 1, and how many there are.
+    size
+        On how many images.
+    done
+        The part of all work that is done, 0 to 1.
+    remaining
+        Seconds that the rest will take; infinite while nobody knows.
+    training
+        The outcome, with a training's last step.
+    """
+
+    number: int
+    trainings: int
+    size: int
+    done: float
+    remaining: float
+    training: DataTraining | None = None
+
+
+class DataStudier:
+    """Do what `study_data` does, one step of a training per iteration; `result` then holds the study.
+
+    Parameters
+    ----------
+    images, target, series, axes, settings, ledger, device, seed
+        As for `study_data`.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than six images (twelve frames), or the views do not fit.
+    """
+
+    def __init__(
+        self,
+        images: Any,
+        *,
+        target: Any = None,
+        series: bool = False,
+        axes: str | None = None,
+        settings: DataStudySettings | None = None,
+        ledger: Path | None = None,
+        device: str = "auto",
+        seed: int = 0,
+    ) -> None:
+        settings = settings or DataStudySettings()
+        pairs, self._kind = read_pairs(images, target=target, series=series, axes=axes, side=settings.side, seed=seed)
+        require_pairs(len(pairs), self._kind)
+        held = held_out(len(pairs))
+        learning = [pair for number, pair in enumerate(pairs) if number not in held]
+        self._held = len(held)
+        self._judge = Judge([pairs[number] for number in held], learning, choose_device(device), settings)
+        self._book = Ledger(ledger, _fingerprint(pairs, settings))
+        self.trainings: list[DataTraining] = []
+        self._steps = self._run()
+
+    def __iter__(self) -> Iterator[StudyStep]:
+        return self
+
+    def __next__(self) -> StudyStep:
+        return next(self._steps)
+
+    @property
+    def result(self) -> DataStudy:
+        """The study, when all trainings are done."""
+        return DataStudy(len(self._judge.learning), self._held, self._kind, self._judge.noise, tuple(self.trainings))
+
+    def _run(self) -> Iterator[StudyStep]:
+        settings = self._judge.settings
+        known = {(entry["size"], entry["seed"]): entry for entry in self._book.read()}
+        kinds = [(s, n) for s in range(settings.seeds) for n in _sizes(len(self._judge.learning))]
+        left = [kind for kind in kinds if kind[::-1] not in known]
+        # A training on few images ends early.
+        total, began, computed = sum(n**0.5 for _, n in kinds), time.perf_counter(), 0.0
+
+        def step(training: DataTraining | None = None) -> StudyStep:
+            ahead = sum(n**0.5 for _, n in left) - computed
+            spent = time.perf_counter() - began
+            return StudyStep(
+                number, len(kinds), size, 1 - ahead / total, spent * ahead / computed if computed else inf, training
+            )
+
+        finished = 0.0
+        for number, (run, size) in enumerate(kinds, 1):  # noqa: B007 - for `step`
+            entry = known.get((size, run))
+            if entry is not None:
+                training = DataTraining(**{k: v for k, v in entry.items() if k != "study"})
+            else:
+                for part in self._judge.training(size, run):
+                    if isinstance(part, DataTraining):
+                        training = part
+                        continue
+                    computed = finished + part / settings.steps * size**0.5
+                    yield step()
+                self._book.add(asdict(training))
+                computed = finished = finished + size**0.5
+            self.trainings.append(training)
+            yield step(training)
+
+
 def study_data(
-    images: Any,
-    *,
-    target: Any = None,
-    series: bool = False,
-    axes: str | None = None,
-    settings: DataStudySettings | None = None,
-    ledger: Path | None = None,
-    device: str = "auto",
-    seed: int = 0,
-    on_training: Callable[[DataTraining, float], None] | None = None,
+    images: Any, *, on_training: Callable[[DataTraining, float], None] | None = None, **how: Any
 ) -> DataStudy:
     """Measure how the error of a denoiser falls with the number of one's images, and how it would go on.
 
@@ -236,31 +285,11 @@ def study_data(
     The risk E |f(y1) - x|**2 is E |f(y1) - y2|**2 - E |y1 - y2|**2 / 2 where noise is independent between the views,
     and both are given to the network in turn. What moves between the views adds a constant: the gain is understated.
     """
-    settings = settings or DataStudySettings()
-    pairs, kind = read_pairs(images, target=target, series=series, axes=axes, side=settings.side, seed=seed)
-    if len(pairs) < FEWEST:
-        needed = f"{2 * FEWEST} frames" if kind == "frames" else f"{FEWEST} images"
-        raise ValueError(f"there are {len(pairs)} images with two views; a curve needs {needed} or more.")
-    held = list(range(HELD_OUT // 2, len(pairs), HELD_OUT))
-    learning = [pair for number, pair in enumerate(pairs) if number not in held]
-    judge = _Judge([pairs[number] for number in held], learning, choose_device(device), settings)
-    book = Ledger(ledger, _fingerprint(pairs, settings))
-    done = {(entry["size"], entry["seed"]): entry for entry in book.read()}
-    kinds = [(s, n) for s in range(settings.seeds) for n in _sizes(len(learning))]
-    cost, total = 0.0, sum(n**0.5 for _, n in kinds)
-    trainings = []
-    for run, size in kinds:
-        entry = done.get((size, run))
-        if entry is None:
-            training = judge.train(size, run)
-            book.add(asdict(training))
-        else:
-            training = DataTraining(**{k: v for k, v in entry.items() if k != "study"})
-        trainings.append(training)
-        cost += size**0.5
-        if on_training is not None:
-            on_training(training, cost / total)
-    return DataStudy(len(learning), len(held), kind, judge.noise, tuple(trainings))
+    studier = DataStudier(images, **how)
+    for step in studier:
+        if step.training is not None and on_training is not None:
+            on_training(step.training, step.done)
+    return studier.result
 
 
 def _sizes(most: int) -> list[int]:
@@ -269,56 +298,6 @@ def _sizes(most: int) -> list[int]:
     while sizes[-1] > 1 and len(sizes) < 6:
         sizes.append(sizes[-1] // 2)
     return sizes[::-1]
-
-
-class _Judge:
-    """Trains on some of the images, and measures the risk on those held out."""
-
-    def __init__(
-        self, held: Sequence[Pair], learning: Sequence[Pair], device: torch.device, settings: DataStudySettings
-    ) -> None:
-        self.learning, self.device, self.settings = learning, device, settings
-        every = np.concatenate([pair.first for pair in learning])
-        self.centre, self.spread = float(every.mean()), float(every.std()) or 1.0
-        rng = np.random.default_rng(0)
-        first, second = (np.concatenate([getattr(pair, name) for pair in held]) for name in ("first", "second"))
-        order = rng.permutation(len(first))
-        count = max(1, min(VALIDATING, len(order) // 3))
-        self.validation = self._views(first[order[:count]], second[order[:count]])
-        chosen = order[count : count + TESTING] if len(order) > count else order
-        self.test = self._views(first[chosen], second[chosen])
-        self.noise = float(np.square(first[chosen] - second[chosen]).mean(dtype=float)) / 2
-
-    def train(self, size: int, seed: int) -> DataTraining:
-        """Train on that many images and measure."""
-        started = time.process_time()
-        order = np.random.default_rng([seed, 1]).permutation(len(self.learning))[:size]
-        first, second = (
-            np.concatenate([getattr(self.learning[i], name) for i in order]) for name in ("first", "second")
-        )
-        study = self.settings.network()
-        network = fit_network(study, self._views(first, second), self.validation, seed, self.device, turned=True)
-        risk = self._risk(network, study) - self.noise
-        if risk <= 0:
-            raise ValueError(
-                "the held-out error is smaller than the noise that the two views show, so they differ by more than "
-                "noise: something moves or fades between them, or neighbouring pixels share their noise."
-            )
-        return DataTraining(size, seed, risk, time.process_time() - started)
-
-    def _views(self, first: NDArray[np.float32], second: NDArray[np.float32]) -> Views:
-        """Both views as inputs, with the other one as the target."""
-
-        def tensor(*images: NDArray[np.float32]) -> Tensor:
-            scaled = (np.concatenate(images) - self.centre) / self.spread
-            return torch.from_numpy(scaled)[:, None].contiguous(memory_format=MEMORY_FORMAT[2]).to(self.device)
-
-        return Views(noisy=tensor(first, second), target=tensor(second, first))
-
-    def _risk(self, network: UNet, study: NetworkStudy) -> float:
-        dtype = choose_precision(self.device, study.precision)
-        errors = errors_of(network, self.test.noisy, self.test.target, dtype)
-        return float(errors.double().mean()) * self.spread**2
 
 
 def _fingerprint(pairs: Sequence[Pair], settings: DataStudySettings) -> str:

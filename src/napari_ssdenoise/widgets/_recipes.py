@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QMenu, QPushButton, QWidge
 from napari_ssdenoise.volume import Volume
 
 if TYPE_CHECKING:
+    from napari_ssdenoise._repeatable import Repeatable
     from napari_ssdenoise.model import TrainedModel
     from napari_ssdenoise.recipe import Recipe
 
@@ -62,7 +63,7 @@ class RecipeButton(QPushButton):
         self.setEnabled(False)
 
 
-def deliver(kind: str, recipe: Recipe, parent: QWidget) -> str:
+def deliver(kind: str, recipe: Repeatable, parent: QWidget) -> str:
     """Put a recipe onto the clipboard, or into a notebook; return what to say about it."""
     if kind == "notebook":
         name = str(recipe.output.with_suffix("").with_suffix(".ipynb"))
@@ -77,4 +78,4 @@ def deliver(kind: str, recipe: Recipe, parent: QWidget) -> str:
     clipboard = QApplication.clipboard()
     if clipboard is not None:
         clipboard.setText(recipe.command() if kind == "command" else recipe.python())
-    return f"Copied. It writes {recipe.output.name} beside the image."
+    return f"Copied. It writes {recipe.output.name} beside {recipe.source.name}."

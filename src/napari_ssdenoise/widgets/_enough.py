@@ -1,0 +1,206 @@
+"""Whether images are enough: the job that finds out, and what shows its answer."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Generator
+from dataclasses import dataclass
+from html import escape
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+from napari_ssdenoise.volume import Volume
+from napari_ssdenoise.widgets._work import Guarded, Stage, interrupting
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_ssdenoise.recipe_mri import StudyRecipe
+    from napari_ssdenoise.study.data import DataStudy, DataTraining
+
+BEYOND = 4.0  # how far the curve is drawn past the images at hand
+MEASURED, FITTED = "#e08a1e", "#4fb3ff"
+
+
+@dataclass(frozen=True)
+class Studied:
+    """The answer."""
+
+    study: DataStudy
+
+
+@dataclass(frozen=True)
+class Source:
+    """A layer's image, and the file that it came from."""
+
+    volume: Volume
+    path: Path | None
+
+
+@dataclass
+class Studying:
+    """Study whether images are enough.
+
+    Parameters
+    ----------
+    images, target
+        The images, and second views of them.
+    seeds, steps, device
+        Of the trainings.
+    """
+
+    images: Source
+    target: Source | None = None
+    seeds: int = 3
+    steps: int = 300
+    device: str = "auto"
+
+    def reports(self, stop: Event) -> Generator[Any, None, None]:
+        """Yield `Stage`, `StudyStep` and, at the end, `Studied`."""
+        yield Stage("Loading PyTorch…")
+        from napari_ssdenoise.study.data import DataStudier, DataStudySettings
+
+        yield Stage("Reading the images…")
+        with interrupting(stop):
+            images, target = (
+                source and source.volume.like(Guarded(source.volume.data, stop))
+                for source in (self.images, self.target)
+            )
+            settings = DataStudySettings(seeds=self.seeds, steps=self.steps)
+            studier = DataStudier(images, target=target, settings=settings, device=self.device)
+            yield from studier
+        yield Stage("Fitting the curve…")
+        study = studier.result
+        study.describe()  # the fits, which are kept
+        yield Studied(study)
+
+    def recipe(self) -> StudyRecipe:
+        """Return how to do it again; this reads parts of the images."""
+        from napari_ssdenoise.recipe_mri import StudyRecipe
+        from napari_ssdenoise.study.data import DataStudySettings
+
+        target = None if self.target is None else (self.target.volume, self.target.path)
+        settings = DataStudySettings(seeds=self.seeds, steps=self.steps)
+        return StudyRecipe.of(self.images.volume, self.images.path, target, settings, self.device)
+
+
+def save_study(study: DataStudy, path: Path) -> None:
+    """Write the numbers (.json) or the plot (.png, .svg)."""
+    import json
+
+    from napari_ssdenoise.study.plot import plot_data
+
+    if path.suffix.lower() in (".png", ".svg"):
+        plot_data(study, path)
+        return
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(study.to_json(), indent=1) + "\n", encoding="utf8")
+    partial.replace(path)
+
+
+def table_html(study: DataStudy) -> str:
+    """Write the error that is left for each number of images, and how far the curve is from the best."""
+    rows = [(str(n), f"{risk**0.5:.4g}", f"{study.fit.gain_db(n).value:.2f} dB") for n, risk, _ in study.table]
+    head = ("Images", "Error that is left", "To gain by more")
+    lines = ["".join(f"<td style='padding-right:14px'>{escape(cell)}</td>" for cell in row) for row in (head, *rows)]
+    noise = f"{study.noise**0.5:.4g}"
+    return (
+        f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+        f"<p>Errors are root mean squares in the units of the image, of which the noise is {noise}.</p>"
+    )
+
+
+class RiskPlot(QWidget):
+    """The error against the number of images, and the curve with its 90 % band; made when it is first needed."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.text_color = "#f0f1f2"
+        self._plot: Any = None
+        self.points: list[tuple[int, float]] = []
+        self.setFixedHeight(210)
+        self.setVisible(False)
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.points = []
+        self.setVisible(False)
+
+    def add(self, training: DataTraining) -> None:
+        """Show one more measurement."""
+        self.points.append((training.size, training.risk))
+        self._start()
+
+    def show_study(self, study: DataStudy) -> None:
+        """Show all measurements, the curve through them, and what endlessly many images would leave."""
+        import pyqtgraph
+
+        self.points = [(t.size, t.risk) for t in study.trainings]
+        self._start()
+        sizes = np.geomspace(1, BEYOND * study.images, 60)
+        middle, low, high = (np.sqrt(risk) for risk in study.fit.curve(sizes))
+        band, unseen = pyqtgraph.mkColor(FITTED), pyqtgraph.mkPen((0, 0, 0, 0))
+        band.setAlpha(60)
+        ends = [self._plot.plot(sizes, end, pen=unseen) for end in (low, high)]
+        self._plot.addItem(pyqtgraph.FillBetweenItem(*ends, brush=band))
+        self._plot.plot(sizes, middle, pen=pyqtgraph.mkPen(FITTED, width=2), name="fit, with 90 % band")
+        floor = study.fit.floor.value**0.5
+        pen = pyqtgraph.mkPen(self.text_color, style=pyqtgraph.QtCore.Qt.PenStyle.DotLine)
+        self._plot.plot(sizes[[0, -1]], [floor, floor], pen=pen, name="endlessly many")
+        self._frame([*(risk**0.5 for _, risk in self.points), *middle])
+        self._mark([*(n for n, _, _ in study.table), 2 * study.images, round(BEYOND * study.images)])
+
+    def _start(self) -> None:
+        """Draw the measurements alone."""
+        if self._plot is None:
+            self._make_plot()
+        import pyqtgraph
+
+        self._plot.clear()
+        for side in ("bottom", "left"):
+            axis = self._plot.getAxis(side)
+            axis.setPen(self.text_color)
+            axis.setTextPen(self.text_color)
+            axis.enableAutoSIPrefix(False)
+        self._plot.getPlotItem().legend.setLabelTextColor(self.text_color)
+        sizes, errors = [n for n, _ in self.points], [risk**0.5 for _, risk in self.points]
+        brush = pyqtgraph.mkBrush(MEASURED)
+        self._plot.plot(
+            sizes, errors, pen=None, symbol="o", symbolSize=6, symbolPen=None, symbolBrush=brush, name="measured"
+        )
+        self._frame(errors)
+        self._mark(sorted(set(sizes)))
+        self.setVisible(True)
+
+    def _mark(self, sizes: list[int]) -> None:
+        """Write numbers of images below the axis."""
+        self._plot.getAxis("bottom").setTicks([[(np.log10(n), str(n)) for n in sizes], []])
+
+    def _frame(self, errors: list[float]) -> None:
+        """Show all of the measurements and the curve; the band may go beyond."""
+        low, high = min(errors), max(errors)
+        margin = max(0.15 * (high - low), 0.01 * high)
+        self._plot.setYRange(low - margin, high + margin, padding=0)
+
+    def _make_plot(self) -> None:
+        # Importing pyqtgraph replaces the hooks that bring napari's users their error messages.
+        hooks = sys.excepthook, threading.excepthook
+        import pyqtgraph
+
+        sys.excepthook, threading.excepthook = hooks
+        self._plot = plot = pyqtgraph.PlotWidget(parent=self, background=None)
+        plot.setMenuEnabled(False)
+        plot.setMouseEnabled(False, False)
+        plot.hideButtons()
+        plot.setLogMode(x=True, y=False)
+        plot.setLabel("bottom", "images to learn from")
+        plot.setLabel("left", "error that is left")
+        plot.getPlotItem().setContentsMargins(0, 0, 0, 5)  # else what hangs below the line of the label is cut off
+        plot.addLegend(offset=(-4, 4))
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(plot)
