@@ -80,9 +80,10 @@ class ReconstructionRecipe(Repeatable):
     def python(self, output: Path | None = None) -> str:
         """Return the Python code that makes the result."""
         asked = arguments(str(self.source), **self._how())
-        lines = ["import napari_ssdenoise as ssd", "from napari_ssdenoise.io import write_volume", ""]
+        lines = ["from pathlib import Path", "", "import napari_ssdenoise as ssd"]
+        lines += ["from napari_ssdenoise.io import write_volume", ""]
         lines += [f"result = ssd.reconstruct({asked})"]
-        lines += [f"write_volume({arguments(str(output or self.output))}, result.volume())"]
+        lines += [f"write_volume(Path({arguments(str(output or self.output))}), result.volume())"]
         return "\n".join(lines) + "\n"
 
     def _how(self) -> dict[str, Any]:

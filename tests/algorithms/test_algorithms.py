@@ -17,6 +17,11 @@ from napari_ssdenoise.engine.patches import Batch
 from napari_ssdenoise.volume import Volume
 
 
+def test_the_one_for_raw_data_is_elsewhere():
+    with pytest.raises(ValueError, match=r"ssdu-mri learns from raw MRI data.*train_reconstruction"):
+        get_algorithm("ssdu-mri")
+
+
 @pytest.mark.parametrize("key", sorted(list_algorithms()))
 def test_declarations_are_complete(key: str) -> None:
     algorithm = list_algorithms()[key]

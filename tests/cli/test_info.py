@@ -44,8 +44,8 @@ def test_other_axes_and_odd_images(run, tmp_path, last_json):
 
 def test_the_algorithms(run, last_json):
     found = last_json(run("algorithms", "--json"))["algorithms"]
-    assert [entry["key"] for entry in found] == list(list_algorithms())
-    for entry in found:
+    assert [entry["key"] for entry in found] == [*list_algorithms(), "ssdu-mri"]
+    for entry in found[:-1]:
         algorithm = list_algorithms()[entry["key"]]
         assert entry["reference"] == algorithm.reference
         assert [setting["name"] for setting in entry["settings"]] == [s.name for s in settings(algorithm)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,10 +11,14 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from qtpy.QtWidgets import QApplication, QFileDialog
 
+from napari_ssdenoise.cli import program
+from napari_ssdenoise.io import kspace as kspace_module
 from napari_ssdenoise.io.kspace import open_kspace
 from napari_ssdenoise.reconstruction import reconstruct
+from napari_ssdenoise.volume import open_volume
 from napari_ssdenoise.widgets._kspace import LogMagnitude
 from napari_ssdenoise.widgets.files import kspace_reader
 from napari_ssdenoise.widgets.mri import ReconstructWidget
@@ -104,7 +110,12 @@ def test_images_are_refused_and_complex_layers_are_kspace(
 
 
 def test_files_are_opened_by_the_button_and_the_reader(
-    open_widget: Callable[[], ReconstructWidget], viewer: Any, kspace: Any, tmp_path: Path, monkeypatch: Any
+    open_widget: Callable[[], ReconstructWidget],
+    viewer: Any,
+    qtbot: Any,
+    kspace: Any,
+    tmp_path: Path,
+    monkeypatch: Any,
 ) -> None:
     with h5py.File(tmp_path / "scan.h5", "w") as file:
         file["kspace"] = kspace[None]
@@ -116,12 +127,73 @@ def test_files_are_opened_by_the_button_and_the_reader(
     (layer,) = reader(str(tmp_path / "scan.h5"))
     assert layer[0].shape == (48, 40)
     widget = open_widget()
+    threads = []
+    original = kspace_module.open_kspace
+    monkeypatch.setattr(
+        kspace_module,
+        "open_kspace",
+        lambda *source, **how: (threads.append(threading.current_thread()), original(*source, **how))[1],
+    )
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(tmp_path / "scan.h5"), ""))
     widget.open.click()
+    assert widget.busy
+    qtbot.waitUntil(lambda: not widget.busy, timeout=PATIENCE)
+    assert threads[0] is not threading.main_thread(), "large files would freeze the viewer"
     assert viewer.layers[0].name == "scan k-space"
+    assert "Ready: 1 slice(s), 4 coil(s)" in widget.run.check.text()
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(tmp_path / "other.h5"), ""))
     widget.open.click()
+    qtbot.waitUntil(lambda: not widget.busy, timeout=PATIENCE)
     assert "has no array 'kspace'" in widget.run.status.text()
+
+
+@pytest.mark.parametrize(("method", "steps", "kind"), [("auto", 0, "command"), ("zs-ssdu", 2, "python")])
+def test_what_is_copied_makes_the_same_pixels(
+    open_widget: Callable[[], ReconstructWidget],
+    viewer: Any,
+    qtbot: Any,
+    kspace: Any,
+    tmp_path: Path,
+    method: str,
+    steps: int,
+    kind: str,
+) -> None:
+    np.save(tmp_path / "my scan.npy", kspace.transpose(1, 2, 0))
+    widget = open_widget()
+    widget.axes.setText("yxc")
+    widget.open_file(tmp_path / "my scan.npy")
+    qtbot.waitUntil(lambda: not widget.busy, timeout=PATIENCE)
+    widget.choose(method, steps)
+    widget.reconstruct()
+    qtbot.waitUntil(lambda: not widget.busy, timeout=PATIENCE)
+    shown = np.asarray(viewer.layers["my scan magnitude"].data)
+    widget.copy_as(kind)
+    qtbot.waitUntil(lambda: not widget.busy, timeout=PATIENCE)
+    copied = QApplication.clipboard().text()
+    if kind == "command":
+        words = shlex.split(copied)
+        assert words[:2] == ["ssdenoise", "reconstruct"]
+        assert "--axes" in words
+        result = CliRunner().invoke(program, words[1:], prog_name="ssdenoise", catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+    else:
+        exec(compile(copied, "copied", "exec"), {})
+    np.testing.assert_array_equal(np.asarray(open_volume(tmp_path / "my scan.reconstructed.nii.gz")), shown)
+
+
+def test_what_is_in_no_file_cannot_be_copied(
+    open_widget: Callable[[], ReconstructWidget], qtbot: Any, kspace: Any
+) -> None:
+    widget = open_widget()
+    widget.show_kspace(open_kspace(kspace, name="mine"))
+    assert not widget.run.copy_as.isEnabled()
+    widget.choose("zero-filled")
+    widget.reconstruct()
+    qtbot.waitUntil(lambda: not widget.busy, timeout=PATIENCE)
+    assert widget.run.copy_as.isEnabled()
+    widget.copy_as("command")
+    qtbot.waitUntil(lambda: not widget.busy, timeout=PATIENCE)
+    assert "“mine” is not in a file" in widget.run.status.text()
 
 
 def test_samples_that_the_mask_leaves_out_are_not_shown(kspace: Any) -> None:

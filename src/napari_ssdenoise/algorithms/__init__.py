@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, Final
 
 from napari_ssdenoise.algorithms._base import Algorithm, Conditions, Network, Setting, UNetAlgorithm, settings
 from napari_ssdenoise.algorithms.blindspot import BlindSpot
@@ -53,9 +53,16 @@ BUILT_IN: tuple[type[Algorithm], ...] = (
 )
 
 
+# Learns from k-space and not from images, so that it is no `Algorithm`: see `napari_ssdenoise.reconstruction`.
+RECONSTRUCTION: Final = "ssdu-mri"
+
+
 @cache
 def list_algorithms() -> dict[str, type[Algorithm]]:
-    """Return every algorithm by its key: our own, then those of other installed packages."""
+    """Return every algorithm for images by its key: our own, then those of other installed packages.
+
+    The one for raw MRI data, ``"ssdu-mri"``, is not among them: it is trained by `train_reconstruction`.
+    """
     found = {algorithm.key: algorithm for algorithm in BUILT_IN}
     for entry in entry_points(group="napari_ssdenoise.algorithms"):
         try:
@@ -83,6 +90,11 @@ def get_algorithm(algorithm: str | Algorithm, **values: Any) -> Algorithm:
             raise ValueError(f"give settings to {type(algorithm).__name__}(...) itself: {', '.join(values)}.")
         return algorithm
     known = list_algorithms()
+    if algorithm == RECONSTRUCTION:
+        raise ValueError(
+            f"{RECONSTRUCTION} learns from raw MRI data, not from images: use train_reconstruction, or ssdenoise train "
+            f"--algorithm {RECONSTRUCTION}."
+        )
     if algorithm not in known:
         raise ValueError(f"unknown algorithm {algorithm!r}; available: {', '.join(sorted(known))}")
     names = [setting.name for setting in settings(known[algorithm])]

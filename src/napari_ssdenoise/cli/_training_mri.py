@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from napari_ssdenoise.algorithms import RECONSTRUCTION
 from napari_ssdenoise.cli._program import Stopped, seconds_since_start
 from napari_ssdenoise.cli._report import duration
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from napari_ssdenoise.cli._report import Reporter
     from napari_ssdenoise.reconstruction import ReconstructionTrainer
 
-ALGORITHM: Final = "ssdu-mri"
+ALGORITHM: Final = RECONSTRUCTION
 # Flags of `ssdenoise train` that have no meaning here.
 _OTHER: Final = ("seconds", "spatial", "channels", "target", "start")
 

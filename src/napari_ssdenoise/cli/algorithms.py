@@ -7,10 +7,18 @@ from typing import Any
 
 import click
 
-from napari_ssdenoise.algorithms import list_algorithms, settings
+from napari_ssdenoise.algorithms import RECONSTRUCTION, list_algorithms, settings
 from napari_ssdenoise.algorithms._base import AUTO
 from napari_ssdenoise.cli._program import common
 from napari_ssdenoise.cli._report import Reporter
+
+_MRI = {
+    "title": "Self-supervised reconstruction (MRI)",
+    "reference": "Yaman et al.: Self-supervised learning of physics-guided reconstruction neural networks. Magnetic "
+    "Resonance in Medicine 2020. With the unbiased loss of Klug, Atik and Heckel (NeurIPS 2023).",
+    "purpose": "Learn from undersampled k-space to predict acquired lines from others. For raw MRI data, not images: "
+    "ssdenoise train --algorithm ssdu-mri, then ssdenoise reconstruct --method MODEL.",
+}
 
 
 @click.command(name="algorithms")
@@ -44,4 +52,8 @@ def command(*, as_json: bool) -> None:
                 "settings": listed,
             }
         )
+    reporter.say(f"{RECONSTRUCTION}: {_MRI['title']}")
+    reporter.say(f"  {_MRI['purpose']}")
+    reporter.say(f"  {_MRI['reference']}")
+    found.append({"key": RECONSTRUCTION, **_MRI, "settings": []})
     reporter.result({"algorithms": found})

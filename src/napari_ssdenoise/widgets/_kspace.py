@@ -16,6 +16,9 @@ from napari_ssdenoise.widgets._layers import COMPLEX_KEY, layer_axes, sample_of
 from napari_ssdenoise.widgets._work import Stage, interrupting
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_ssdenoise.recipe_mri import ReconstructionRecipe
     from napari_ssdenoise.reconstruction import Reconstruction
 
 # Layers that show k-space have it under this key.
@@ -55,8 +58,8 @@ class LogMagnitude:
         return np.log10(np.maximum(magnitude / strongest, 10**-DECADES)).astype(np.float32)
 
 
-def kspace_layer(kspace: KSpace) -> tuple[Any, dict[str, Any], str]:
-    """Describe the layer that shows k-space; the data themselves are in its metadata."""
+def kspace_layer(kspace: KSpace, axes: str | None = None) -> tuple[Any, dict[str, Any], str]:
+    """Describe the layer that shows k-space; its metadata hold the data, and the axes that they were read by."""
     shown = LogMagnitude(kspace)
     # As the images that will be made of it: layers without units would take those of all others away.
     before = (1.0,) * (shown.ndim - 2)
@@ -68,7 +71,7 @@ def kspace_layer(kspace: KSpace) -> tuple[Any, dict[str, Any], str]:
         "units": (*("pixel" for _ in before), unit, unit),
         "contrast_limits": (-DECADES, 0.0),
         "colormap": "viridis",
-        "metadata": {KSPACE_KEY: {"data": kspace}},
+        "metadata": {KSPACE_KEY: {"data": kspace, "axes": axes}},
     }
     return shown, options, "image"
 
@@ -96,6 +99,22 @@ def kspace_of(layer: Image) -> KSpace:
     return open_kspace(np.asarray(whole["data"]), axes=axes if "C" in axes else None, name=layer.name)
 
 
+def axes_of(layer: Image) -> str | None:
+    """Return the axes that the file of a layer's k-space was read by, if somebody named them."""
+    stored = layer.metadata.get(KSPACE_KEY)
+    return stored.get("axes") if isinstance(stored, dict) else None
+
+
+def read_kspace(path: Path, axes: str | None) -> KSpace:
+    """Open a file of k-space; what is not installed is an error for people as well."""
+    from napari_ssdenoise.io.kspace import open_kspace
+
+    try:
+        return open_kspace(path, axes=axes)
+    except ImportError as error:
+        raise ValueError(str(error)) from error
+
+
 @dataclass(frozen=True)
 class Made:
     """The images, with the contrast limits of their magnitude."""
@@ -114,6 +133,8 @@ class Reconstructing:
         The data.
     method, steps, device, seed
         As for `napari_ssdenoise.reconstruction.Reconstructor`.
+    axes
+        That the file of k-space was read by.
     """
 
     kspace: KSpace
@@ -121,6 +142,14 @@ class Reconstructing:
     steps: int | None = None
     device: str = "auto"
     seed: int = 0
+    axes: str | None = None
+
+    def recipe(self) -> ReconstructionRecipe:
+        """Return how to do it again; this reads some slices of the file."""
+        from napari_ssdenoise.recipe_mri import ReconstructionRecipe
+
+        how = {"method": self.method, "steps": self.steps, "device": self.device, "seed": self.seed}
+        return ReconstructionRecipe.of(self.kspace, self.axes, **how)
 
     def reports(self, stop: Event) -> Generator[Any, None, None]:
         """Yield `Stage`, `ReconstructionStep` and, at the end, `Made`."""

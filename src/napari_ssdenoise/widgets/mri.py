@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 from napari.layers import Image
@@ -10,20 +11,21 @@ from napari.utils.notifications import show_error
 from napari.utils.theme import get_theme
 from napari.viewer import Viewer
 from qtpy.QtCore import QObject, Qt
-from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QLabel, QLineEdit, QPushButton, QSpinBox, QVBoxLayout, QWidget
 
-from napari_ssdenoise.io.kspace import KSpace, open_kspace
-from napari_ssdenoise.widgets._control import Control
+from napari_ssdenoise.io.kspace import KSpace
+from napari_ssdenoise.widgets._control import Control, TaskControl
 from napari_ssdenoise.widgets._dialogs import ask_kspace
 from napari_ssdenoise.widgets._docked import DockedWidget
 from napari_ssdenoise.widgets._form import add_row, form_layout
 from napari_ssdenoise.widgets._job import Job, Reason
-from napari_ssdenoise.widgets._kspace import Made, Reconstructing, kspace_layer, kspace_of
+from napari_ssdenoise.widgets._kspace import Made, Reconstructing, axes_of, kspace_layer, kspace_of, read_kspace
 from napari_ssdenoise.widgets._layer_box import LayerBox
 from napari_ssdenoise.widgets._method_panel import device_box
+from napari_ssdenoise.widgets._recipes import RecipeButton, deliver
 from napari_ssdenoise.widgets._reports import UNSURE, WrappedText, problem
 from napari_ssdenoise.widgets._run_panel import StatusPanel, button_row, describe_seconds, main_button
-from napari_ssdenoise.widgets._work import Stage
+from napari_ssdenoise.widgets._work import Stage, Task
 
 METHODS = {
     "auto": ("Auto", "All of the methods below; the one that best predicts lines it was not shown is taken."),
@@ -44,6 +46,7 @@ class ReconstructRunPanel(StatusPanel):
         super().__init__(parent)
         self.run = QPushButton("Reconstruct")
         self.stop = QPushButton("Stop")
+        self.copy_as = RecipeButton()
         self.table = QLabel()
         self.table.setTextFormat(Qt.TextFormat.RichText)
         self.table.setToolTip("How far a method misses acquired lines that it was not shown, relative to their size.")
@@ -57,6 +60,7 @@ class ReconstructRunPanel(StatusPanel):
         layout.addLayout(button_row(self.run, self.stop))
         for item in (self.bar, self.status, self.table, self.warning):
             layout.addWidget(item)
+        layout.addLayout(button_row(self.copy_as))
 
     def show_errors(self, errors: dict[str, float], chosen: set[str]) -> None:
         """Show the error of each method on held-out lines; the chosen ones in bold."""
@@ -82,13 +86,14 @@ class ReconstructControl(Control):
         super().__init__(viewer, panel, parent)
         self.run_panel = panel
         self.layers: list[Image] = []
-        self._made: Made | None = None
+        self.work: Reconstructing | None = None
+        self.made: Made | None = None
         self._last: Any = None
         self._began = 0.0
 
     def begin(self, work: Reconstructing) -> None:
         """Start."""
-        self._made, self._last, self._began = None, None, time.perf_counter()
+        self.work, self.made, self._last, self._began = work, None, None, time.perf_counter()
         self.run_panel.show_errors({}, set())
         self.run_panel.warn("")
         self.run(work.reports)
@@ -96,7 +101,7 @@ class ReconstructControl(Control):
     def take(self, report: Any) -> None:
         super().take(report)
         if isinstance(report, Made):
-            self._made = report
+            self.made = report
         elif not isinstance(report, Stage):
             self._last = report
 
@@ -111,11 +116,11 @@ class ReconstructControl(Control):
         self.panel.say(f"Slice {step.slice + 1} of {step.slices}: {name}" if step.slices > 1 else name)
 
     def finish(self, reason: Reason) -> None:
-        if self._made is None:
+        if self.made is None:
             self.panel.say("Stopped. No image was made.")
             return
-        self._add(self._made)
-        self._describe(self._made)
+        self._add(self.made)
+        self._describe(self.made)
 
     def _add(self, made: Made) -> None:
         """Add coil maps, mask, phase and magnitude; the last one is what people look at."""
@@ -189,6 +194,11 @@ class ReconstructWidget(DockedWidget):
         self.layer_box.setToolTip("A layer that shows k-space, which cannot be had from layers that show images.")
         self.open = QPushButton("Open k-space…")
         self.open.setToolTip("fastMRI or ISMRMRD HDF5, .npy or .mat")
+        self.axes = QLineEdit()
+        self.axes.setPlaceholderText("as the file says")
+        self.axes.setToolTip(
+            "For .npy and .mat: one letter for each dimension of the array, T, Z, C (coils), Y or X, e.g. YXC."
+        )
         self.method = QComboBox()
         for key, (label, hint) in METHODS.items():
             self.method.addItem(label, key)
@@ -201,6 +211,7 @@ class ReconstructWidget(DockedWidget):
         self.device = device_box()
         self.run = ReconstructRunPanel()
         self.control = ReconstructControl(napari_viewer, self.run, self)
+        self.tasks = TaskControl(napari_viewer, self.run, self)
         self.arrange((self._form(),), self.run)
         self.run.run.setStyleSheet(main_button(get_theme(napari_viewer.theme).current.as_hex()))
         self.layer_box.layer_changed.connect(self.update_check)
@@ -208,7 +219,9 @@ class ReconstructWidget(DockedWidget):
         self.open.clicked.connect(self.ask)
         self.run.run.clicked.connect(self.reconstruct)
         self.run.stop.clicked.connect(self.stop)
-        self.control.ended.connect(self._end)
+        self.run.copy_as.chosen.connect(self.copy_as)
+        for control in (self.control, self.tasks):
+            control.ended.connect(self._end)
         self._choose()
 
     @property
@@ -223,7 +236,7 @@ class ReconstructWidget(DockedWidget):
 
     @property
     def _job(self) -> Job | None:
-        return self.control.job
+        return self.control.job or self.tasks.job
 
     def choose(self, method: str, steps: int = 0) -> None:
         """Choose a method, as a click would."""
@@ -233,17 +246,31 @@ class ReconstructWidget(DockedWidget):
     def ask(self) -> None:
         """Ask for a file of k-space, and show it."""
         path = ask_kspace(self)
-        if path is None:
-            return
-        try:
-            self.show_kspace(open_kspace(path))
-        except (ValueError, OSError, ImportError) as error:
-            self.show_problem(error)
+        if path is not None:
+            self.open_file(path)
 
-    def show_kspace(self, kspace: KSpace) -> None:
-        """Add a layer that shows k-space, and choose it."""
-        data, options, _ = kspace_layer(kspace)
+    def open_file(self, path: Path) -> None:
+        """Read a file of k-space in another thread, and show it."""
+        if self.busy:
+            return
+        axes = self.axes.text().strip().upper() or None
+        task = Task(f"Reading {path.name}…", lambda: read_kspace(path, axes))
+        self.tasks.begin(task.reports, lambda kspace: self.show_kspace(kspace, axes))
+        self.update_check()
+
+    def show_kspace(self, kspace: KSpace, axes: str | None = None) -> str:
+        """Add a layer that shows k-space, choose it, and return what to say about it."""
+        data, options, _ = kspace_layer(kspace, axes)
         self.layer_box.set_layer(self.viewer.add_image(data, **options))
+        return ""
+
+    def copy_as(self, kind: str) -> None:
+        """Copy how the last result was made; ``kind``: command, python or notebook."""
+        work = self.control.work
+        if work is not None and not self.busy:
+            find = Task("Looking at what the file of k-space holds…", work.recipe)
+            self.tasks.begin(find.reports, lambda recipe: deliver(kind, recipe, self))
+            self.update_check()
 
     def reconstruct(self) -> None:
         """Reconstruct what is chosen into new layers."""
@@ -256,7 +283,8 @@ class ReconstructWidget(DockedWidget):
             self.show_problem(error)
             return
         steps = self.steps.value() if self.method.currentData() in LEARN else 0
-        work = Reconstructing(kspace, self.method.currentData(), steps or None, self.device.currentData())
+        device, axes = self.device.currentData(), axes_of(layer)
+        work = Reconstructing(kspace, self.method.currentData(), steps or None, device, axes=axes)
         self.layer_box.follow = False
         self.control.begin(work)
         self.update_check()
@@ -278,10 +306,11 @@ class ReconstructWidget(DockedWidget):
             except ValueError as refusal:
                 text = problem(refusal)
         self.run.say_check("" if self.busy else text, error and layer is not None)
-        for part in (self.layer_box, self.open, self.method, self.steps, self.device):
+        for part in (self.layer_box, self.open, self.axes, self.method, self.steps, self.device):
             part.setEnabled(not self.busy)
         self.steps.setEnabled(not self.busy and self.method.currentData() in LEARN)
         self.run.run.setEnabled(not error and not self.busy)
+        self.run.copy_as.setEnabled(self.control.made is not None and not self.busy)
         self.run.stop.setEnabled(self.busy and not (self._job is not None and self._job.cancelled))
 
     def show_problem(self, error: Exception) -> None:
@@ -304,6 +333,9 @@ class ReconstructWidget(DockedWidget):
         add_row(rows, "K-space", self.layer_box)
         column.addLayout(rows)
         column.addWidget(self.open)
+        rows = form_layout()
+        add_row(rows, "Axes of the file", self.axes)
+        column.addLayout(rows)
         rows = form_layout()
         add_row(rows, "Method", self.method)
         column.addLayout(rows)
