@@ -48,9 +48,17 @@ Case = tuple[str, Callable[[], dict[str, Any]]]
 
 
 def measure(
-    algorithm: Any, volume: Any, frame: Any, truth: Any, data_range: float, options: argparse.Namespace, name: str
+    algorithm: Any,
+    volume: Any,
+    frame: Any,
+    truth: Any,
+    data_range: float,
+    options: argparse.Namespace,
+    name: str,
+    *,
+    others: Any = None,
 ) -> dict[str, Any]:
-    """Train, denoise one frame, and compare all outputs with the truth."""
+    """Train, denoise one frame, and compare all outputs with the truth, which is estimated with other frames if any."""
     trainer = ssd.Trainer(algorithm, volume, seconds=options.seconds, steps=options.steps)
     for _ in trainer:
         pass
@@ -68,7 +76,7 @@ def measure(
         ]
         save_picture(options.pictures / f"{name.replace(' ', '_')}.png", panels, truth)
     error = np.abs(clean - truth)
-    quality = ssd.assess(model, frame, data_range=data_range).psnr
+    quality = ssd.assess(model, frame, target=others, data_range=data_range).psnr
     return {
         "settings": {k: v for k, v in vars(trainer.algorithm).items() if k in SETTINGS},
         "train_seconds": round(trainer.seconds, 1),
@@ -149,7 +157,8 @@ def fmd(options: argparse.Namespace) -> Iterator[Case]:
             frames = np.stack([np.asarray(ssd.open_volume(file)) for file in files])
             truth = np.asarray(ssd.open_volume(options.data / "gt" / f"{kind}_1.png"), np.float32)
             volume, frame = ssd.Volume(frames, "TYX", name=kind), ssd.Volume(frames[0], "YX")
-            found = measure(BlindSpot(), volume, frame, truth, 255.0, options, kind)
+            others = [ssd.Volume(other, "YX") for other in frames[1:]]
+            found = measure(BlindSpot(), volume, frame, truth, 255.0, options, kind, others=others)
             settings = found["settings"]
             noise = {"sigma": settings["read_noise"] or settings["sigma"] or 0.0, "gain": settings["gain"] or 0.0}
             other = bm3d(frames[0].astype(np.float64), **noise, offset=settings["offset"] or 0.0)

@@ -35,6 +35,8 @@ _ROUNDS: Final = 10
 # Blocks overlap and their scatter is measured in few groups: intervals that hold the truth 95 times in 100 are this
 # many jackknife deviations wide to each side.
 CONFIDENCE: Final = 2.5
+# Part of the spread of the blocks' means that noise may be, for these to be taken as free of errors.
+_SURE: Final = 0.02
 # Share of the growth that may be structure which was not told from noise: beside the scatter, part of the error.
 _UNTOLD: Final = 0.015
 # A slope counts if it is this many deviations above zero, and makes bright pixels noisier by this factor.
@@ -152,7 +154,7 @@ def _first_guess(mean: Floats, bands: _Bands) -> tuple[float, float]:
             points.append((mean[flattest].mean(), bands.high[flattest].mean()))
     means, powers = np.array(points).T
     weights = 1 / np.maximum(powers, max(0.1 * float(np.median(powers)), 1e-30)) ** 2
-    slope, intercept = _weighted_line(means, powers, weights)
+    slope, intercept = _weighted_line(means, powers, weights, means)
     if slope < 0 or len(points) < 2:
         return 0.0, float(np.average(powers, weights=weights))
     return slope, intercept
@@ -222,6 +224,9 @@ class _Fit:
         weights = 1 / expected[chosen] ** 2
         if self._rising:
             mean, beside, seen = self._mean[chosen], self._beside[chosen], power[chosen]
+            spread = np.average((mean - np.average(mean, weights=weights)) ** 2, weights=weights)
+            if np.average(expected[chosen], weights=weights) < _SURE * SIDE**2 * spread:
+                beside = mean
             slope, intercept = _weighted_line(mean, seen, weights, beside)
             if self._dark is not None and slope * self._dark + intercept < 0:
                 weights *= beside - self._dark
@@ -264,14 +269,15 @@ def _without_structure(relative: _Bands, chosen: Mask, rejected: Mask) -> Floats
     return (1 - weight) * relative.high + weight * corrected
 
 
-def _weighted_line(x: Floats, y: Floats, weights: Floats, beside: Floats | None = None) -> tuple[float, float]:
+def _weighted_line(x: Floats, y: Floats, weights: Floats, beside: Floats) -> tuple[float, float]:
     """Return slope and intercept of the weighted least-squares line.
 
     With few photons, ``x`` has errors, which flatten the line, and which skewed noise shares with ``y``. Values
-    ``beside`` that go along with ``x`` but not with its errors (an instrumental variable) take both away.
+    ``beside`` that go along with ``x`` but not with its errors (an instrumental variable) take both away; without
+    errors, they are ``x`` itself.
     """
     middle, height = float(np.average(x, weights=weights)), float(np.average(y, weights=weights))
-    away = weights * (x - middle if beside is None else beside - np.average(beside, weights=weights))
+    away = weights * (beside - np.average(beside, weights=weights))
     spread = float((away * (x - middle)).sum())
     slope = float((away * (y - height)).sum()) / spread if spread > 0 else 0.0
     return slope, height - slope * middle
