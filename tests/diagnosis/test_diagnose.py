@@ -49,18 +49,24 @@ def test_without_the_blind_spot_network_noise2void_is_recommended(frames, monkey
     assert (report.algorithm, report.settings) == ("n2v", {})
 
 
-def test_noise_along_a_line_asks_for_a_structured_mask(make, rng, photons):
+def test_noise_along_a_line_asks_for_every_second_row(make, rng, photons):
     report = ssd.diagnose(photons + make.scanned_noise(rng, photons.shape, 0.3, 10))
-    assert (report.algorithm, report.settings) == ("n2v", {"struct_mask": "1/1/1"})
+    assert (report.algorithm, report.settings["lattice"]) == ("blindspot", "2,1")
+    assert struct_mask(report) == "1/1/1"
     assert report.correlated
     assert report.assumptions[1].holds is False
 
 
-def test_blurred_noise_asks_for_a_square_mask(make, rng, photons):
-    report = ssd.diagnose(photons + make.blurred_noise(rng, photons.shape, 0.7, 10))
+def test_noise_blurred_far_asks_for_a_square_mask(make, rng, photons):
+    report = ssd.diagnose(photons + make.blurred_noise(rng, photons.shape, 1.0, 10))
     rows = report.settings["struct_mask"].split("/")
     assert report.algorithm == "n2v"
-    assert len(rows) == len(rows[0]) in (3, 5)
+    assert len(rows) == len(rows[0]) in (5, 7)
+
+
+def test_noise_blurred_a_little_asks_for_sub_lattices(make, rng, photons):
+    report = ssd.diagnose(photons + make.blurred_noise(rng, photons.shape, 0.5, 10))
+    assert (report.algorithm, report.settings["lattice"]) == ("blindspot", "2")
 
 
 def test_offsets_of_rows_ask_for_a_long_mask(rng, photons):

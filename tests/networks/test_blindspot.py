@@ -43,7 +43,7 @@ CASES = [
     (3, (4, 8, 8), {}),
     (3, (5, 8, 8), {"pooled": (False, True, True)}),
 ]
-REACHES = [*CASES, (2, (16, 16), {"blind": (5, 3)})]
+REACHES = [*CASES, (2, (16, 16), {"blind": (5, 3)}), (2, (24, 16), {"lattice": (2, 1)})]
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
@@ -63,6 +63,19 @@ def test_a_pixel_sees_all_others_and_never_itself(
     seen = gradients(network, image, middle)
     neighbours = [tuple(np.add(middle, offset) - 1) for offset in np.ndindex(*(3,) * ndim)]
     assert all(seen[n] > 0 for n in neighbours if n != middle)
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
+@pytest.mark.parametrize(
+    ("shape", "lattice"), [((16, 16), (2, 2)), ((24, 8), (3, 1)), ((4, 16, 16), (1, 2, 2))], ids=str
+)
+def test_a_sub_lattice_is_an_image_of_its_own(shape: tuple[int, ...], lattice: tuple[int, ...], training: bool) -> None:
+    network, image = random_network(len(shape), lattice=lattice).train(training), random_image(2, 1, *shape)
+    single = random_network(len(shape)).train(training)  # the same parameters
+    found = network(image)
+    for first in np.ndindex(*lattice):
+        own = (slice(None), slice(None), *(slice(f, None, n) for f, n in zip(first, lattice, strict=True)))
+        torch.testing.assert_close(found[own], single(image[own]))
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])

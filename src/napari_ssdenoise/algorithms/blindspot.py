@@ -104,6 +104,12 @@ class BlindSpot(WarmStarted):
         {"label": "Noise differs per image", "advanced": True},
         "Estimate the noise of each image by itself, of those that the model is applied to later as well.",
     ] = False
+    lattice: Annotated[
+        str,
+        {"label": "Sub-lattices", "advanced": True},
+        "Where neighbouring pixels share noise: let the network see every so many pixels only, given as one number, or "
+        "two for Y,X. 2 if the noise reaches the next pixel; 1 sees all.",
+    ] = "1"
     learn_noise: Annotated[
         bool,
         {"label": "Learn the noise", "advanced": True},
@@ -119,6 +125,10 @@ class BlindSpot(WarmStarted):
         {"min": 4, "max": 256, "step": 4, "label": "Filters", "advanced": True},
         "Filters of every layer in each direction.",
     ] = 32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._spacing(2)
 
     def batch_size(self, patch: Sequence[int]) -> int:
         # Every pixel is learnt from: many small steps gain more than few large ones (benchmarks/README.md).
@@ -136,6 +146,7 @@ class BlindSpot(WarmStarted):
             depth=self.depth,
             width=self.width,
             pooled=pooled,
+            lattice=self._spacing(len(pooled)),
         )
         network.scale.logarithm.requires_grad_(self.learn_noise)
         return network
@@ -155,6 +166,11 @@ class BlindSpot(WarmStarted):
         # What differs from image to image stays open.
         chosen = replace(self, **({"noise": known.kind} if self.per_image else filled_in(known)))
         return chosen.begun_for(views), conditions
+
+    def symmetries(self, spatial: str) -> tuple[str, ...]:
+        """Leave out what would turn the sub-lattices."""
+        *_, y, x = self._spacing(2)
+        return tuple(name for name in super().symmetries(spatial) if name != "YX" or y == x)
 
     def _fits(self) -> bool:
         return self._is_camera and super()._fits()
@@ -280,13 +296,32 @@ class BlindSpot(WarmStarted):
 
         image, conditions = noisy[:, :channels], noisy[:, channels:]
         axes = list(range(2, noisy.ndim))
-        moves = torch.randint(-SHUFFLE_RADIUS, SHUFFLE_RADIUS + 1, (len(axes),), generator=rng).tolist()
+        drawn = torch.randint(-SHUFFLE_RADIUS, SHUFFLE_RADIUS + 1, (len(axes),), generator=rng).tolist()
+        # Within a sub-lattice: what shares a pixel's noise must not come where the pixel is predicted from.
+        moves = [n * spacing for n, spacing in zip(drawn, self._spacing(len(axes)), strict=True)]
         chosen = (torch.rand((len(image), 1, *image.shape[2:]), generator=rng) < SHUFFLED).to(image.device)
         mixed = torch.where(chosen, image.roll(moves, axes), image)
         deviation = NOISES[self.noise].deviation(mixed, conditions)
         mixed = mixed + ADDED * deviation * torch.randn(mixed.shape, generator=rng).to(mixed.device)
         copied = chosen.roll([-move for move in moves], axes)[:, 0]
         return torch.cat([mixed, conditions], 1), (~copied).to(image.dtype)
+
+    def _spacing(self, ndim: int) -> tuple[int, ...]:
+        """Return the spacing of the sub-lattices along each spatial axis.
+
+        Raises
+        ------
+        ValueError
+            If the setting is no such spacing.
+        """
+        parts = [part.strip() for part in self.lattice.split(",")]
+        if len(parts) > 2 or not all(part in tuple("12345678") for part in parts):
+            raise ValueError(
+                f"lattice={self.lattice!r} is no spacing of pixels. Give one number from 1 to 8, or two for Y,X, e.g. "
+                "'2' or '2,1'."
+            )
+        y, x = int(parts[0]), int(parts[-1])
+        return (*(1,) * (ndim - 2), y, x)
 
     def _split(self, raw: Tensor, channels: int) -> tuple[NoiseModel, Tensor, Tensor]:
         """Return the noise model, and the network's prediction and conditions apart."""

@@ -19,6 +19,8 @@ _DETAIL: Final = (0.1, 0.25)
 _LOUD: Final = 40.0  # dB
 # Beyond this correlation of neighbours both ways, blurred noise and smooth structure look the same.
 _SMOOTH: Final = 0.7
+# Sub-lattices that share the pixels among more than so many images lose too much detail.
+_COARSEST: Final = 4
 # Offsets of whole lines matter from this share of the noise on.
 _LINES: Final = 0.2
 
@@ -143,7 +145,13 @@ def _choose(
         reasons.append(f"{views.words} share noise ({views.shared:.2f}), so that they are no pair for Noise2Noise.")
     elif views and views.same_scene is False:
         reasons.append(f"{views.words} differ in what they show, so that they are no pair for Noise2Noise.")
-    mask = struct_mask(noise)
+    mask, lattice = struct_mask(noise), sub_lattices(noise)
+    if lattice and "blindspot" in known:
+        reasons.append(
+            "neighbouring pixels share noise, those further apart do not: a blind-spot network that sees every"
+        )
+        reasons[-1] += " so many pixels only (sub-lattices) keeps clear of it."
+        return "blindspot", {**_blindspot_settings(noise, channels), "lattice": lattice}, reasons
     if mask:
         reasons.append("neighbouring pixels share noise: Noise2Void must hide those neighbours as well (structN2V).")
         return "n2v", {"struct_mask": mask}, reasons
@@ -183,6 +191,16 @@ def left_open(settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     measured = ("sigma", "gain", "offset", "read_noise", "impulse_percent")
     return {name: value for name, value in settings.items() if name not in measured}
+
+
+def sub_lattices(noise: ChannelNoise) -> str:
+    """Return the spacing, along Y,X, at which pixels share no noise; ``""`` if it is 1, or too wide to see detail."""
+    if not noise.correlated or max(noise.pattern.rows, noise.pattern.columns) > _LINES * noise.sigma:
+        return ""
+    y, x = (1 + lags_reach(noise.correlation.get(axis, ())) for axis in "YX")
+    if not 1 < y * x <= _COARSEST:
+        return ""
+    return str(y) if y == x else f"{y},{x}"
 
 
 def struct_mask(noise: ChannelNoise) -> str:

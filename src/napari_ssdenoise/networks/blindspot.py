@@ -7,6 +7,7 @@ of width 1 join what the directions see.
 
 from __future__ import annotations
 
+from copy import copy
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -189,6 +190,20 @@ class Scale(nn.Module):
         return Window()
 
 
+def sub_lattices(x: Tensor, spacing: Sequence[int]) -> Tensor:
+    """Cut images (B, C, *spatial) into images of every so many pixels, (prod(spacing) * B, C, *smaller)."""
+    for axis, n in enumerate(spacing, 2):
+        x = torch.cat([x[(slice(None),) * axis + (slice(first, None, n),)] for first in range(n)]) if n > 1 else x
+    return x
+
+
+def joined(x: Tensor, spacing: Sequence[int]) -> Tensor:
+    """Undo `sub_lattices`."""
+    for axis, n in reversed([*enumerate(spacing, 2)]):
+        x = torch.stack(x.chunk(n), axis + 1).flatten(axis, axis + 1) if n > 1 else x
+    return x
+
+
 class BlindSpotUNet(nn.Module):
     """Predict every pixel from all others; see the module.
 
@@ -213,6 +228,9 @@ class BlindSpotUNet(nn.Module):
         Which spatial axes are halved; all by default.
     blind
         Odd width, per spatial axis, of the neighbourhood that is not looked at; 1, the pixel itself, by default.
+    lattice
+        Spacing, per spatial axis, of the sub-lattices that the image is cut into; each is looked at as an image of its
+        own, so that a pixel does not see the neighbours that share its noise. 1, no cut, by default.
 
     Notes
     -----
@@ -231,9 +249,11 @@ class BlindSpotUNet(nn.Module):
         width: int = 32,
         pooled: Sequence[bool] | None = None,
         blind: Sequence[int] | None = None,
+        lattice: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         self.blind = tuple(blind or (1,) * ndim)
+        self.lattice = tuple(lattice or (1,) * ndim)
         self.channels_in = channels_in
         self.conditions = conditions
         self.factors = tuple(2 if p else 1 for p in (pooled or (True,) * ndim))
@@ -269,7 +289,7 @@ class BlindSpotUNet(nn.Module):
     @property
     def stride(self) -> tuple[int, ...]:
         """The grid, per axis, that input sizes and tile starts must fit."""
-        return tuple(int(f) ** self.depth for f in self.factors)
+        return tuple(spacing * int(f) ** self.depth for spacing, f in zip(self.lattice, self.factors, strict=True))
 
     @property
     def activations(self) -> int:
@@ -278,6 +298,11 @@ class BlindSpotUNet(nn.Module):
         return 3 * int(first.in_channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        if max(self.lattice) == 1:
+            return self._whole(x)
+        return joined(self._whole(sub_lattices(x, self.lattice)), self.lattice)
+
+    def _whole(self, x: Tensor) -> Tensor:
         image = x[:, : self.channels_in]
         together = self.training and image.shape[-1] == image.shape[-2] and self.blind[-1] == self.blind[-2]
         seen = torch.cat(self._together(image) if together else [branch(image) for branch in self.branches], 1)
@@ -298,4 +323,6 @@ class BlindSpotUNet(nn.Module):
 
     def reach(self) -> tuple[int, ...]:
         """Return how many input pixels on either side an output pixel depends on, per axis: the exact halo."""
-        return reach(self, self.stride)
+        single = copy(self)  # the same layers, without the cut
+        single.lattice = (1,) * len(self.lattice)
+        return tuple(spacing * n for spacing, n in zip(self.lattice, reach(single, single.stride), strict=True))
