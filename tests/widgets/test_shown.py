@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
+from napari_ssdenoise.widgets import _shown
 from napari_ssdenoise.widgets._input_panel import AxesEditor, InputPanel
 from napari_ssdenoise.widgets._layers import PREVIEW_KEY
 from napari_ssdenoise.widgets._shown import PreviewLayer, ResultLayer, visible_region
@@ -87,6 +88,31 @@ def test_the_preview_lies_on_top_and_leaves_the_selection(model):
     assert tuple(preview.layer.contrast_limits) == (0, 5)
     preview.remove()
     assert [layer.name for layer in model.layers] == ["a", "b"]
+
+
+def test_a_layer_that_is_slow_to_draw_is_drawn_rarely_but_at_last(model, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(_shown.time, "perf_counter", lambda: now[0])
+    result = ResultLayer(model, model.add_image(np.zeros((30, 40))))
+    result.add(np.zeros((30, 40)), "result", (0, 1), select=True)
+    drawn = []
+
+    def draw(**_):
+        drawn.append(now[0])
+        now[0] += 1.0
+
+    monkeypatch.setattr(result.layer, "refresh", draw)
+    for moment in (0.0, 2.0, 3.9, 4.1):  # one of four seconds
+        now[0] = moment
+        result.touch()
+        result.refresh()
+    assert drawn == [0.0, 4.1]
+    now[0] = 5.5
+    result.touch()
+    result.refresh()
+    assert drawn == [0.0, 4.1]
+    result.refresh(now=True)
+    assert drawn == [0.0, 4.1, 5.5]
 
 
 def test_a_deleted_preview_or_source_is_left_alone(model):

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from napari_ssdenoise.volume import Volume
-from napari_ssdenoise.widgets import _work
+from napari_ssdenoise.widgets import _stopping, _work
 from napari_ssdenoise.widgets._denoising import Sampled, thin
 from napari_ssdenoise.widgets._job import Stopped
 from napari_ssdenoise.widgets._run_panel import LossCurve, describe_seconds
-from napari_ssdenoise.widgets._work import PREVIEW_CONTEXT, PREVIEW_VOXELS, Previewer, Window, interrupt_between_layers
+from napari_ssdenoise.widgets._stopping import interrupt_between_layers
+from napari_ssdenoise.widgets._work import PREVIEW_CONTEXT, PREVIEW_VOXELS, Method, Previewer, Training, Window
 
 REGION = (slice(0, 8), slice(0, 8))
 
@@ -73,6 +74,80 @@ def test_a_network_stops_between_its_layers():
     network[0].register_forward_hook(lambda *_: stop.set())
     with pytest.raises(Stopped):
         network(torch.zeros(1))
+
+
+def test_a_network_stops_between_its_layers_on_the_way_back():
+    torch = pytest.importorskip("torch")
+    network = torch.nn.Sequential(*(torch.nn.Conv2d(1, 1, 1) for _ in range(3)))
+    stop = threading.Event()
+    interrupt_between_layers(network, stop)
+    seen = network(torch.zeros(1, 1, 4, 4))
+    seen.register_hook(lambda _: stop.set())
+    with pytest.raises(Stopped):
+        seen.sum().backward()
+    assert network[0].weight.grad is None
+
+
+def test_a_stop_does_not_wait_for_torch(monkeypatch):
+    begun, over = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        begun.set()
+        over.wait(60)
+
+    monkeypatch.setattr(_stopping, "_import_torch", slow)
+    monkeypatch.setattr(_stopping, "_loading", [])
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Stopped):
+        _stopping.load_torch(stop)
+    assert begun.wait(60)
+    threading.Timer(0.1, over.set).start()
+    _stopping.load_torch(threading.Event())  # the same import, which ends
+    assert over.is_set()
+
+
+def test_an_import_that_fails_is_told_and_tried_again(monkeypatch):
+    def fail() -> None:
+        raise ImportError("no torch here")
+
+    monkeypatch.setattr(_stopping, "_import_torch", fail)
+    monkeypatch.setattr(_stopping, "_loading", [])
+    with pytest.raises(ImportError, match="no torch here"):
+        _stopping.load_torch(threading.Event())
+    monkeypatch.setattr(_stopping, "_import_torch", lambda: None)
+    _stopping.load_torch(threading.Event())
+
+
+def test_images_are_not_read_after_a_stop_unless_what_was_made_is_completed():
+    stop = threading.Event()
+    image = _stopping.guarded(Volume(np.arange(16).reshape(4, 4), "YX"), stop)
+    assert image[0, 1] == 1
+    stop.set()
+    with pytest.raises(Stopped):
+        image[0, 1]
+    _stopping.release(image, None)
+    assert image[0, 1] == 1
+
+
+def test_a_training_that_is_stopped_while_its_model_is_completed_leaves_one(monkeypatch):
+    from napari_ssdenoise.engine.trainer import Trainer
+
+    stop = threading.Event()
+    whole = Trainer.model.fget
+
+    def interrupted(trainer: Trainer) -> object:
+        stop.set()
+        return whole(trainer)
+
+    monkeypatch.setattr(Trainer, "model", property(interrupted))
+    image = np.random.default_rng(0).normal(100, 20, (40, 40)).astype("float32")
+    method = Method("blindspot", {"depth": 1, "width": 4, "patch": 32, "batch": 2}, steps=2)
+    training = Training(method, Volume(image, "YX"), None, "YX", "auto")
+    with pytest.raises(Stopped):
+        list(training.reports(stop))
+    assert training.model is not None
+    assert np.isfinite(training.model.predict(image)).all()
 
 
 def test_a_stop_while_the_network_is_prepared_is_not_taken_for_an_unknown_layer():

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from napari_ssdenoise.engine.scenes import Scene
 
 CALIBRATION_PIXELS = 1 << 19
+SKETCHED_PIXELS = 1 << 13
 DEFAULT = "n2v"
 CONTINUED = 0.25  # of the usual step size, where a trained model goes on learning
 
@@ -235,9 +236,25 @@ class Trainer(Iterator[TrainStep]):
     @property
     def model(self) -> TrainedModel:
         """The model as trained so far, with averaged weights; later steps do not change it."""
+        # On the way, a small part of what was spared will do.
+        return self._snapshot(list(self._recent)[-(len(self._recent) if self.fraction >= 1 else 4) :])
+
+    def sketch(self) -> TrainedModel:
+        """Return the model as trained so far within a moment: adjusted to a few of the spared pixels.
+
+        For previews, and for those who stop a training and wait.
+        """
+        few: list[Batch] = []
+        for last in list(self._recent)[-1:]:
+            count = max(1, SKETCHED_PIXELS // math.prod(last.noisy.shape[2:]))
+            learnt = None if last.learnt is None else last.learnt[:count]
+            few.append(Batch(last.noisy[:count], last.target[:count], learnt, last.progress))
+        return self._snapshot(few)
+
+    def _snapshot(self, spared: Sequence[Batch]) -> TrainedModel:
         network = self.geometry.build(self.algorithm)
         network.load_state_dict({name: value.cpu() for name, value in self._averaged.items()})
-        self._calibrate(network.eval())
+        self._calibrate(network.eval(), spared)
         return TrainedModel(
             algorithm=self.algorithm,
             network=network,
@@ -344,13 +361,12 @@ class Trainer(Iterator[TrainStep]):
         rate = CONTINUED * algorithm.learning_rate if self.start else algorithm.rate
         return rate * annealing(fraction, self.step, algorithm.steady, algorithm.warm_up)
 
-    def _calibrate(self, network: Any) -> None:
-        """Let the algorithm adjust a network to what was spared; on the way, a small part of that will do."""
-        batches = list(self._recent)[-(len(self._recent) if self.fraction >= 1 else 4) :]
-        if batches:
+    def _calibrate(self, network: Any, spared: Sequence[Batch]) -> None:
+        """Let the algorithm adjust a network to what was spared."""
+        if spared:
             device = torch.device("cpu")
             with torch.no_grad(), autocast(device, choose_precision(device)):
-                self.algorithm.calibrate(network, batches)
+                self.algorithm.calibrate(network, spared)
 
     def _read_loss(self, loss: Tensor) -> None:
         self._loss = float(loss)

@@ -128,7 +128,7 @@ class ApplyControl(Control):
     def tick(self) -> None:
         self._look()
         for result in self.results.values():
-            result.refresh()
+            result.refresh(now=not self._timer.isActive())
         last = self._last
         if last is not None and self.job is not None:
             left = f"{describe_seconds(last.remaining)} left" if last.done < last.total else "finishing…"

@@ -15,7 +15,14 @@ from napari_ssdenoise.recipe import weights_digest
 from napari_ssdenoise.volume import Volume, open_volume, require_intensities
 from napari_ssdenoise.widgets._denoising import APPLY_MEMORY
 from napari_ssdenoise.widgets._job import Stopped
-from napari_ssdenoise.widgets._work import Method, Stage, diagnosis_of, interrupt_between_layers, interruptible
+from napari_ssdenoise.widgets._stopping import (
+    guarded,
+    interrupt_between_layers,
+    interruptible,
+    interrupting,
+    load_torch,
+)
+from napari_ssdenoise.widgets._work import Method, Stage, diagnosis_of
 
 if TYPE_CHECKING:
     from napari_ssdenoise.engine.trainer import Trainer
@@ -55,6 +62,7 @@ class BatchDenoising:
     def reports(self, stop: Event) -> Generator[Any, None, None]:
         """Yield `Stage`, then for each image `Begun`, `Share` again and again, and `Outcome`."""
         yield Stage("Loading PyTorch…")
+        load_torch(stop)
         from napari_ssdenoise.model import TrainedModel
 
         if isinstance(self.model, Path):
@@ -81,7 +89,7 @@ class BatchDenoising:
         about = {"input": str(job.source), "output": str(job.output)}
         if job.done and not self.replace:
             return {**about, "skipped": True}
-        volume = open_volume(job.source) if job.volume is None else job.volume
+        volume = guarded(open_volume(job.source) if job.volume is None else job.volume, stop)
         require_intensities(volume)
         check_output(job.output, overwrite=self.replace, folder=known_suffix(job.output).endswith(".zarr"))
         kept = checkpoint_path(job.output)
@@ -125,7 +133,9 @@ class BatchDenoising:
             yield from _steps(trainer, kept, stop)
         finally:
             trainer.close()
-        return trainer.model
+        yield Share(TRAINING_SHARE, "learning")
+        with interrupting(stop):
+            return trainer.model
 
 
 def _steps(trainer: Trainer, kept: Path, stop: Event) -> Generator[Share, None, None]:

@@ -8,7 +8,8 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from napari_ssdenoise.volume import Volume
-from napari_ssdenoise.widgets._work import Diagnosed, Guarded, Stage, diagnosis_of, interruptible
+from napari_ssdenoise.widgets._stopping import guarded, interruptible
+from napari_ssdenoise.widgets._work import Diagnosed, Stage, diagnosis_of
 
 if TYPE_CHECKING:
     from napari_ssdenoise.model import TrainedModel
@@ -46,7 +47,7 @@ class Assessing:
         """Yield `Assessed`."""
         from napari_ssdenoise.quality import assess
 
-        volume, target = (v and v.like(Guarded(v.data, stop)) for v in (self.volume, self.target))
+        volume, target = (v and guarded(v, stop) for v in (self.volume, self.target))
         yield Assessed(assess(interruptible(self.model, stop), volume, target=target, device=self.device))
 
 
@@ -66,4 +67,4 @@ class Comparing:
 
     def reports(self, stop: Event) -> Generator[Any, None, None]:
         """Yield `Compared`."""
-        yield Compared(self.model.differences(self.volume.like(Guarded(self.volume.data, stop))))
+        yield Compared(self.model.differences(guarded(self.volume, stop)))

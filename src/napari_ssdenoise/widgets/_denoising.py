@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from napari_ssdenoise.axes import Region
 from napari_ssdenoise.volume import Volume
 from napari_ssdenoise.widgets._layers import contrast_limits, sample_of
-from napari_ssdenoise.widgets._work import Limits, Stage, as_shown, interruptible
+from napari_ssdenoise.widgets._stopping import guarded, interruptible
+from napari_ssdenoise.widgets._work import Limits, Stage, as_shown
 
 if TYPE_CHECKING:
     from napari_ssdenoise.model import TrainedModel
@@ -81,7 +82,8 @@ class ArrayDenoising:
         started, sampled = time.perf_counter(), {name: Sampled() for name in self.outs}
         done, total = 0, int(np.prod(self.volume.shape))
         results = sum(out.nbytes for out in self.outs.values())
-        for piece in execute(predictor, plan, self.volume, layout, units, results):
+        image = guarded(self.volume, stop)
+        for piece in execute(predictor, plan, image, layout, units, results):
             region = layout.key(piece.index, piece.target)
             blocks = {name: as_shown(layout.from_network(piece.images[name]), self.volume) for name in self.outs}
             done = min(done + next(iter(blocks.values())).size, total)
@@ -143,7 +145,7 @@ class FileDenoising:
         yield Stage("Denoising into the file…", describe_device(choose_device(self.device)))
         (_, path), *also = self.paths.items()
         tiles = interruptible(self.model, stop).predict_into(
-            self.volume,
+            guarded(self.volume, stop),
             path,
             also=dict(also),
             memory=APPLY_MEMORY,

@@ -14,7 +14,8 @@ import numpy as np
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_ssdenoise.volume import Volume
-from napari_ssdenoise.widgets._work import Guarded, Stage, interrupting
+from napari_ssdenoise.widgets._stopping import guarded, interrupting, load_torch
+from napari_ssdenoise.widgets._work import Stage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,14 +63,12 @@ class Studying:
     def reports(self, stop: Event) -> Generator[Any, None, None]:
         """Yield `Stage`, `StudyStep` and, at the end, `Studied`."""
         yield Stage("Loading PyTorch…")
+        load_torch(stop)
         from napari_ssdenoise.study.data import DataStudier, DataStudySettings
 
         yield Stage("Reading the images…")
         with interrupting(stop):
-            images, target = (
-                source and source.volume.like(Guarded(source.volume.data, stop))
-                for source in (self.images, self.target)
-            )
+            images, target = (source and guarded(source.volume, stop) for source in (self.images, self.target))
             settings = DataStudySettings(seeds=self.seeds, steps=self.steps)
             studier = DataStudier(images, target=target, settings=settings, device=self.device)
             yield from studier

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from napari_ssdenoise.io.kspace import KSpace
 from napari_ssdenoise.widgets._layers import COMPLEX_KEY, layer_axes, sample_of
-from napari_ssdenoise.widgets._work import Stage, interrupting
+from napari_ssdenoise.widgets._stopping import interrupting, load_torch
+from napari_ssdenoise.widgets._work import Stage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -154,6 +155,7 @@ class Reconstructing:
     def reports(self, stop: Event) -> Generator[Any, None, None]:
         """Yield `Stage`, `ReconstructionStep` and, at the end, `Made`."""
         yield Stage("Loading PyTorch…")
+        load_torch(stop)
         from napari_ssdenoise.reconstruction import Reconstructor
 
         yield Stage("Reading k-space…")

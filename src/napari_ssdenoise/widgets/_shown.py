@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 
 from napari_ssdenoise.axes import Region
 from napari_ssdenoise.widgets._layers import PREVIEW_KEY, Pixels, clip_region, file_metadata, layer_array, look, place
+
+DRAWING_SHARE = 0.25  # of the event loop's time, at most, for a layer that fills
 
 
 def visible_region(viewer: Viewer, layer: Image, half: bool = False, pixels: int = 512 * 512) -> Region | None:
@@ -91,6 +94,7 @@ class AddedLayer:
         self.layer: Image | None = None
         self._limits: tuple[float, float] | None = None
         self._stale = False
+        self._rest = 0.0  # no redrawing before
 
     @property
     def alive(self) -> bool:
@@ -130,11 +134,20 @@ class AddedLayer:
         """Note that data has changed; `refresh` shows it."""
         self._stale = True
 
-    def refresh(self) -> None:
-        """Redraw if data has changed: costly, so called by a slow timer."""
-        if self._stale and self.alive and self.layer is not None:
+    def refresh(self, *, now: bool = False) -> None:
+        """Redraw if data has changed: costly, so called by a slow timer, and in a bounded share of the time.
+
+        Parameters
+        ----------
+        now
+            However much time it took before.
+        """
+        started = time.perf_counter()
+        if self._stale and (now or started >= self._rest) and self.alive and self.layer is not None:
             self._stale = False
             self.layer.refresh(extent=False, thumbnail=False)
+            ended = time.perf_counter()
+            self._rest = ended + (ended - started) * (1 / DRAWING_SHARE - 1)
 
     def remove(self) -> None:
         """Take it out of the viewer."""

@@ -161,7 +161,7 @@ class UpscaleControl(Control):
             self.cancel()
             return
         if self.result is not None:
-            self.result.refresh()
+            self.result.refresh(now=not self._timer.isActive())
         self.panel.set_progress(last.done / last.total, left)
         self.panel.say(f"Enlarging on {self.device}")
 

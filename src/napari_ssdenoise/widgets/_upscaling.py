@@ -20,15 +20,14 @@ from napari_ssdenoise.volume import Volume
 from napari_ssdenoise.widgets._denoising import ArrayDenoising, Filling
 from napari_ssdenoise.widgets._layers import contrast_limits
 from napari_ssdenoise.widgets._reports import sentence
-from napari_ssdenoise.widgets._work import (
-    Guarded,
-    Preview,
-    Stage,
-    as_shown,
+from napari_ssdenoise.widgets._stopping import (
+    guarded,
     interrupt_between_layers,
     interruptible,
     interrupting,
+    load_torch,
 )
+from napari_ssdenoise.widgets._work import Preview, Stage, as_shown
 
 if TYPE_CHECKING:
     from napari_ssdenoise.model import TrainedModel
@@ -125,6 +124,7 @@ class Upscaling:
     def reports(self, stop: Event) -> Generator[Any, None, None]:
         """Yield `Stage`, `Looked`, `Update` and `Adapted`; then `Preview`, or `Filling` and `Progress`."""
         yield Stage("Loading PyTorch…")
+        load_torch(stop)
         with interrupting(stop):  # the blur is found, and corrected for, by operations that are no layers
             if self.model is None:
                 yield from self._adapt(stop)
@@ -137,9 +137,9 @@ class Upscaling:
         from napari_ssdenoise.superres import blur_warning, noise_warning
 
         yield Stage("Looking at the image…")
-        guarded = self.volume.like(Guarded(self.volume.data, stop))
-        noisy = noise_warning(guarded) if self.upscale.method != "bicubic" else None
-        upscaler = self._upscaler(guarded)
+        image = guarded(self.volume, stop)
+        noisy = noise_warning(image) if self.upscale.method != "bicubic" else None
+        upscaler = self._upscaler(image)
         warnings = [_for_the_viewer(text) for text in (noisy, blur_warning(upscaler)) if text]
         try:
             interrupt_between_layers(upscaler.network, stop)

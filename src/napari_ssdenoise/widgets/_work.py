@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -16,8 +15,15 @@ from numpy.typing import NDArray
 from napari_ssdenoise.algorithms._base import AUTO
 from napari_ssdenoise.axes import Channels, Region
 from napari_ssdenoise.volume import Volume
-from napari_ssdenoise.widgets._job import Stopped
 from napari_ssdenoise.widgets._layers import contrast_limits
+from napari_ssdenoise.widgets._stopping import (
+    guarded,
+    interrupt_between_layers,
+    interruptible,
+    interrupting,
+    load_torch,
+    release,
+)
 
 if TYPE_CHECKING:
     from napari_ssdenoise.engine.trainer import Trainer
@@ -92,66 +98,11 @@ class Window:
         return min([2 * self.context + 1, *(sizes[a] for a in axes if a not in "YX")]) if len(axes) > 2 else 1
 
 
-def interrupt_between_layers(network: Any, stop: Event) -> None:
-    """Let a network raise `Stopped` before its next layer once the event is set: steps and tiles can take seconds."""
-
-    def check(*_: Any) -> None:
-        if stop.is_set():
-            raise Stopped
-
-    for module in network.modules():
-        # Layers only: blocks are also called while the network is written down, which must not be cut short.
-        if next(module.children(), None) is None:
-            module.register_forward_pre_hook(check)
-
-
-def interrupting(stop: Event) -> AbstractContextManager[Any]:
-    """Return a context in which torch, in this thread, raises `Stopped` instead of computing once the event is set.
-
-    What takes no tensor goes on: it may be the end of a ``no_grad``, which must not stay behind in the thread.
-    """
-    from torch import Tensor
-    from torch.overrides import TorchFunctionMode
-
-    class Interrupting(TorchFunctionMode):
-        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if stop.is_set() and any(isinstance(arg, Tensor) for arg in args):
-                raise Stopped
-            return function(*args, **(kwargs or {}))
-
-    return Interrupting()
-
-
-def interruptible(model: TrainedModel, stop: Event) -> TrainedModel:
-    """Return the same model with a network that can be interrupted."""
-    from copy import deepcopy
-
-    network = deepcopy(model.network)
-    interrupt_between_layers(network, stop)
-    return replace(model, network=network)
-
-
-class Guarded:
-    """The data of an image, which raises `Stopped` when it is read after a stop."""
-
-    def __init__(self, data: Any, stop: Event) -> None:
-        self._data = data
-        self._stop = stop
-        self.shape: tuple[int, ...] = data.shape
-        self.dtype = np.dtype(data.dtype)
-        self.chunks = None if isinstance(data, np.ndarray) else getattr(data, "chunks", None)
-
-    def __getitem__(self, key: Any) -> NDArray[Any]:
-        if self._stop.is_set():
-            raise Stopped
-        return np.asarray(self._data[key])
-
-
 def diagnosis_of(volume: Volume, stop: Event) -> Any:
     """Diagnose an image; between two reads it can be stopped."""
     from napari_ssdenoise.diagnosis import diagnose
 
-    return diagnose(volume.like(Guarded(volume.data, stop)))
+    return diagnose(guarded(volume, stop))
 
 
 @dataclass
@@ -179,16 +130,18 @@ class Training:
             if values.get("pairs") == "frames":  # frames are then views, not context
                 self.spatial = self.spatial.replace("T", "")
         yield Stage("Loading PyTorch…")
+        load_torch(stop)
         from napari_ssdenoise.algorithms import get_algorithm
         from napari_ssdenoise.engine.device import describe_device
         from napari_ssdenoise.engine.trainer import Trainer
 
         start = self._start()
         yield Stage("Reading the image…")
+        images = [image and guarded(image, stop) for image in (self.volume, self.target)]
         trainer = Trainer(
             get_algorithm(key, **values) if start is None else None,
-            self.volume,
-            target=self.target,
+            images[0],
+            target=images[1],
             steps=self.method.steps,
             seconds=self.method.seconds,
             device=self.method.device,
@@ -203,8 +156,9 @@ class Training:
             yield from self._steps(trainer, stop)
         finally:
             trainer.close()
-            if trainer.step:
-                self.model = trainer.model
+            release(*images)
+            if self.model is None and trainer.step:
+                self.model = trainer.sketch()
 
     def _start(self) -> TrainedModel | None:
         """Load the model to go on from, and look along its axes."""
@@ -221,8 +175,11 @@ class Training:
         for step in trainer:
             yield step
             if previewer.due():
-                yield from previewer.show(interruptible(trainer.model, stop))
-        yield from previewer.show(interruptible(trainer.model, stop))
+                yield from previewer.show(lambda: interruptible(trainer.sketch(), stop))
+        yield Stage("Completing the model…")
+        with interrupting(stop):
+            self.model = model = trainer.model
+        yield from previewer.show(lambda: interruptible(model, stop))
 
 
 class Previewer:
@@ -244,12 +201,13 @@ class Previewer:
         wait = 0.0 if self.shown is not None and region != self.shown else PREVIEW_INTERVAL
         return time.perf_counter() - self.ended >= max(wait, self.cost * (1 / PREVIEW_SHARE - 1))
 
-    def show(self, model: TrainedModel) -> Iterator[Preview]:
-        """Denoise the region."""
+    def show(self, make: Callable[[], TrainedModel]) -> Iterator[Preview]:
+        """Denoise the region with a model, which is made if there is one."""
         region = self.window.region
         if region is None:
             return
         started = time.perf_counter()
+        model = make()
         image = model.predict_part(
             self.volume, region, predictor=model.predictor(device=self.device), context=self.window.context
         )
@@ -271,22 +229,36 @@ def as_shown(image: NDArray[np.float32], volume: Volume) -> NDArray[Any]:
 
 @dataclass
 class Task:
-    """A single call as a job."""
+    """A single call as a job; `heavy` if it needs torch."""
 
     text: str
     call: Callable[[], Any]
+    heavy: bool = False
 
-    def reports(self, _: Event) -> Generator[Any, None, None]:
+    def reports(self, stop: Event) -> Generator[Any, None, None]:
         """Yield `Stage`, then what the call returns."""
         yield Stage(self.text)
+        if self.heavy:
+            load_torch(stop)
         yield self.call()
 
 
-def save_with_picture(model: TrainedModel, path: Path, volume: Volume | None) -> None:
-    """Save a model, with a picture of what it makes of an image if it fits that."""
-    try:
-        if volume is not None:
-            model.fit(volume)
-    except ValueError:
-        volume = None
-    model.save(path, sample=volume)
+@dataclass
+class Saving:
+    """Save a model, with a picture of what it makes of an image if it fits that; a stop comes before anything lasts."""
+
+    model: TrainedModel
+    path: Path
+    volume: Volume | None
+
+    def reports(self, stop: Event) -> Generator[Any, None, None]:
+        """Yield `Stage`, then the path."""
+        yield Stage("Saving the model…")
+        sample = self.volume and guarded(self.volume, stop)
+        try:
+            if sample is not None:
+                self.model.fit(sample)
+        except ValueError:
+            sample = None
+        interruptible(self.model, stop).save(self.path, sample=sample)
+        yield self.path

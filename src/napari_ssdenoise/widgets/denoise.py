@@ -26,7 +26,7 @@ from napari_ssdenoise.widgets._quality_control import FitControl, QualityControl
 from napari_ssdenoise.widgets._recipes import deliver
 from napari_ssdenoise.widgets._reports import problem
 from napari_ssdenoise.widgets._run_panel import QUICK_SECONDS, RunPanel
-from napari_ssdenoise.widgets._work import Diagnosed, Method, Task, Training, save_with_picture
+from napari_ssdenoise.widgets._work import Diagnosed, Method, Saving, Task, Training
 
 if TYPE_CHECKING:
     from napari_ssdenoise.model import TrainedModel
@@ -198,8 +198,7 @@ class DenoiseWidget(DockedWidget):
         model = self.model
         if model is not None:
             volume = None if self.input.layer is None else self._volume()
-            save = Task("Saving the model…", lambda: save_with_picture(model, path, volume))
-            self._run_task(save.reports, lambda _: self._take_saved(model, path))
+            self._run_task(Saving(model, path, volume).reports, lambda _: self._take_saved(model, path))
 
     def load_model(self, path: Path) -> None:
         """Load a model: a folder, a .zip, or the model.json in a folder."""
@@ -210,7 +209,7 @@ class DenoiseWidget(DockedWidget):
 
             return TrainedModel.load(folder)
 
-        self._run_task(Task("Loading PyTorch and the model…", load).reports, self._take_model)
+        self._run_task(Task("Loading PyTorch and the model…", load, heavy=True).reports, self._take_model)
 
     def copy_as(self, kind: str) -> None:
         """Copy how the last result was made; ``kind``: command, python or notebook."""
