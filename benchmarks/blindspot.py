@@ -38,6 +38,7 @@ COLUMNS = (
     "prior",
     "psnr",
     "psnr_augmented",
+    "psnr_series",
     "assessed",
     "68 %",
     "95 %",
@@ -56,9 +57,12 @@ def measure(
     options: argparse.Namespace,
     name: str,
     *,
-    others: Any = None,
+    series: Any = None,
 ) -> dict[str, Any]:
-    """Train, denoise one frame, and compare all outputs with the truth, which is estimated with other frames if any."""
+    """Train, denoise one frame, and compare all outputs with the truth.
+
+    With a ``series`` of frames, the true PSNR is estimated from them, and is that of all frames (``psnr_series``).
+    """
     trainer = ssd.Trainer(algorithm, volume, seconds=options.seconds, steps=options.steps)
     for _ in trainer:
         pass
@@ -76,7 +80,8 @@ def measure(
         ]
         save_picture(options.pictures / f"{name.replace(' ', '_')}.png", panels, truth)
     error = np.abs(clean - truth)
-    quality = ssd.assess(model, frame, target=others, data_range=data_range).psnr
+    quality = ssd.assess(model, frame if series is None else series, data_range=data_range).psnr
+    every = clean[None] if series is None else model.predict(series)
     return {
         "settings": {k: v for k, v in vars(trainer.algorithm).items() if k in SETTINGS},
         "train_seconds": round(trainer.seconds, 1),
@@ -86,6 +91,7 @@ def measure(
         "gaussian_sigma": sigmas,
         "prior": ssd.psnr(prior, truth, data_range),
         "psnr": ssd.psnr(clean, truth, data_range),
+        "psnr_series": ssd.psnr(every, np.broadcast_to(truth, every.shape), data_range),
         "ssim": ssd.ssim(clean, truth, data_range),
         "psnr_augmented": ssd.psnr(augmented, truth, data_range),
         "ssim_augmented": ssd.ssim(augmented, truth, data_range),
@@ -157,8 +163,7 @@ def fmd(options: argparse.Namespace) -> Iterator[Case]:
             frames = np.stack([np.asarray(ssd.open_volume(file)) for file in files])
             truth = np.asarray(ssd.open_volume(options.data / "gt" / f"{kind}_1.png"), np.float32)
             volume, frame = ssd.Volume(frames, "TYX", name=kind), ssd.Volume(frames[0], "YX")
-            others = [ssd.Volume(other, "YX") for other in frames[1:]]
-            found = measure(BlindSpot(), volume, frame, truth, 255.0, options, kind, others=others)
+            found = measure(BlindSpot(), volume, frame, truth, 255.0, options, kind, series=volume)
             settings = found["settings"]
             noise = {"sigma": settings["read_noise"] or settings["sigma"] or 0.0, "gain": settings["gain"] or 0.0}
             other = bm3d(frames[0].astype(np.float64), **noise, offset=settings["offset"] or 0.0)
