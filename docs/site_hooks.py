@@ -33,6 +33,7 @@ SECTIONS = {
     "Methods": [
         *("methods/index.md", "methods/blindspot.md", "methods/n2v.md", "methods/n2n.md", "methods/nb2nb.md"),
         *("methods/sasl.md", "methods/zs-n2n.md", "methods/supervised.md", "methods/mzsr.md", "methods/zssr.md"),
+        "comparison.md",
     ],
     "Guides": [
         *(
