@@ -6,16 +6,19 @@ import csv
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from qtpy.QtWidgets import QApplication
 
 from napari_ssdenoise.algorithms import get_algorithm
+from napari_ssdenoise.batch import Job
 from napari_ssdenoise.engine.trainer import Trainer
 from napari_ssdenoise.io import read_volume, write_volume
 from napari_ssdenoise.volume import Volume
-from napari_ssdenoise.widgets import _batch_work
+from napari_ssdenoise.widgets import _batch_work, batch
+from napari_ssdenoise.widgets._batch_work import Share, require_uncertainty
 from napari_ssdenoise.widgets.batch import CURRENT, EACH, SAVED, BatchWidget
 
 TINY = {"depth": 1, "width": 4, "patch": 16, "batch": 2}
@@ -133,6 +136,41 @@ def test_a_stop_keeps_what_is_done_and_the_same_again_goes_on(open_batch, files,
     assert 1 < steps[0] <= at + 1  # the training went on; the first image was not learnt from again
     assert steps[-1] == 200
     assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_uncertainties_are_written_where_a_method_tells_them(open_batch, files, model, tmp_path, finish, monkeypatch):
+    widget = open_batch()
+    widget.method.choose("blindspot", {**TINY, "patch": 32})
+    widget.images.add_paths([files / "a.npy"])
+    widget.output.uncertainty.setChecked(True)
+    bars = []
+    monkeypatch.setattr(widget.run, "set_progress", lambda _, text="": bars.append(text))
+    widget.run.run.click()
+    finish(widget)
+    assert statuses(widget) == ["done"], widget.images.text(0, 3)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.denoised.npy", "a.uncertainty.npy"]
+    assert (np.load(tmp_path / "out" / "a.uncertainty.npy") > 0).all()
+    widget.method.choose("n2v", TINY)
+    widget.output.existing.setCurrentIndex(1)
+    widget.run.run.click()
+    finish(widget)
+    assert "does not tell the uncertainty" in widget.images.text(0, 3)
+    with pytest.raises(ValueError, match="does not tell the uncertainty"):
+        require_uncertainty(model.algorithm, Job(files / "a.npy", tmp_path / "a.npy", std=tmp_path / "b.npy"))
+
+
+def test_the_time_left_is_told(viewer, open_batch, files, monkeypatch):
+    widget = open_batch()
+    widget.images.add_paths(files.iterdir())
+    control, now = widget.control, [100.0]
+    monkeypatch.setattr(batch.time, "perf_counter", lambda: now[0])
+    control.work, control.job, control._number = widget._work(), SimpleNamespace(cancelled=False), 0
+    control.tick()
+    assert widget.run.bar.format() == "image 1 of 2"
+    control._share, now[0] = Share(0.5, "learning"), 110.0
+    control.tick()
+    assert widget.run.bar.format() == "image 1 of 2, about 30 s left"
+    control.job = None
 
 
 def test_the_model_of_the_denoise_widget_is_taken(open_batch, open_widget, files, model, tmp_path, finish):

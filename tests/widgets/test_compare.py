@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
@@ -27,6 +28,7 @@ def open_compare(viewer, qtbot) -> Iterator[Callable[[], CompareWidget]]:
     yield make
     for widget in opened:
         with suppress(RuntimeError):
+            qtbot.waitUntil(lambda widget=widget: not widget.working, timeout=10_000)
             widget.shut_down()
             viewer.window.remove_dock_widget(widget)
             widget.deleteLater()
@@ -78,21 +80,25 @@ def test_a_split_view_that_is_deleted_is_off(viewer, open_compare, pair, qtbot):
     assert pair[1].visible
 
 
-def test_the_residual_is_what_was_taken_away_and_tells_structure(viewer, open_compare, pair):
+def test_the_residual_is_what_was_taken_away_and_tells_structure(viewer, open_compare, pair, qtbot):
     before, after = pair
     widget = open_compare()
-    layer = widget.add_residual()
+    widget.residual.click()
+    assert not widget.residual.isEnabled()
+    qtbot.waitUntil(lambda: not widget.working, timeout=10_000)
+    layer = viewer.layers["noisy denoised residual"]
     np.testing.assert_allclose(np.asarray(layer.data[1]), before.data[1] - after.data[1])
     low, high = layer.contrast_limits
     assert low == -high < 0
     np.testing.assert_allclose(layer.scale, before.scale)
     assert "as in noise alone" in widget.text.text()
     after.data = np.full_like(after.data, 5)
-    widget.add_residual()
+    widget.residual.click()
+    qtbot.waitUntil(lambda: not widget.working, timeout=10_000)
     assert "structure was taken away" in widget.text.text()
 
 
-def test_values_along_a_line_in_a_scaled_layer(viewer, open_compare, pair, monkeypatch):
+def test_values_along_a_line_in_a_scaled_layer(viewer, open_compare, pair, monkeypatch, qtbot):
     widget = open_compare()
     shown = {}
     monkeypatch.setattr(widget.plot, "show_lines", lambda lines, *_: shown.update(lines))
@@ -101,10 +107,71 @@ def test_values_along_a_line_in_a_scaled_layer(viewer, open_compare, pair, monke
     ends = [pair[1].data_to_world((0, 16, x))[1:] for x in (5, 35)]
     viewer.add_shapes([np.array(ends)], shape_type="line")
     widget.profile.click()
+    qtbot.waitUntil(lambda: not widget.working, timeout=10_000)
     distances, values = shown["noisy denoised"]
     np.testing.assert_allclose(distances, np.arange(31), atol=1e-6)
     np.testing.assert_allclose(values, pair[1].data[0, 16, 5:36], atol=1e-5)
     assert list(shown) == ["noisy", "noisy denoised"]
+
+
+def test_rings_of_independent_images_give_a_resolution_in_the_layers_units(viewer, open_compare, qtbot, monkeypatch):
+    rng = np.random.default_rng(0)
+    grains = rng.normal(0, 1, (96, 96))
+    clean = sum(np.roll(grains, (i, j), (0, 1)) for i in range(4) for j in range(4))  # no detail finer than that
+    place = {"scale": (0.5, 0.5), "units": ("um", "um")}
+    for name in ("first", "second"):
+        viewer.add_image(clean + rng.normal(0, 4, clean.shape), name=name, **place)
+    widget = open_compare()
+    shown = {}
+    monkeypatch.setattr(widget.plot, "show_lines", lambda lines, *_: shown.update(lines))
+    widget.rings.click()
+    qtbot.waitUntil(lambda: not widget.working, timeout=10_000)
+    frequencies, correlation = shown["correlation"]
+    assert frequencies[-1] == pytest.approx(1.0)  # cycles per micrometre, of pixels of half of one
+    assert correlation[2:8].min() > 0.8
+    assert correlation[-1] < correlation[2:8].min() / 2
+    np.testing.assert_allclose(shown["1/7"][1], 1 / 7)
+    assert "micrometer" in widget.text.text()
+    assert "only if they were taken independently" in widget.text.text()
+
+
+def test_rings_of_an_image_and_its_result_are_called_no_resolution(open_compare, pair, qtbot):
+    widget = open_compare()
+    widget.rings.click()
+    qtbot.waitUntil(lambda: not widget.working, timeout=10_000)
+    assert "This is no resolution" in widget.text.text()
+    assert widget.plot.isVisibleTo(widget)
+
+
+class Stuck:
+    """Waits when it is read, until it is let go, or breaks."""
+
+    shape, ndim, dtype = (3, 32, 40), 3, np.dtype(np.float32)
+
+    def __init__(self) -> None:
+        self.slow, self.broken = threading.Event(), False
+        self.slow.set()
+
+    def __getitem__(self, key):
+        self.slow.wait(30)
+        if self.broken:
+            raise OSError("the disk is gone")
+        return np.zeros(self.shape, self.dtype)[key]
+
+
+def test_slow_layers_are_read_beside_the_event_loop_and_faults_are_told(viewer, open_compare, qtbot):
+    data = Stuck()
+    viewer.add_image(np.zeros(data.shape), name="first")
+    viewer.add_image(data, name="second", contrast_limits=(0, 1), multiscale=False)
+    widget = open_compare()
+    data.slow.clear()
+    widget.residual.click()
+    assert widget.working  # the click has come back, though nothing can be read
+    data.broken = True
+    data.slow.set()
+    qtbot.waitUntil(lambda: not widget.working, timeout=10_000)
+    assert "disk is gone" in widget.text.text()
+    assert len(viewer.layers) == 2
 
 
 def test_layers_that_do_not_fit_are_refused(viewer, open_compare, pair):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from napari.layers import Image
@@ -12,6 +12,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
     QAbstractItemView,
+    QCheckBox,
     QComboBox,
     QFileDialog,
     QHBoxLayout,
@@ -24,7 +25,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_ssdenoise.batch import Job, Outcome, Status, absolute, images_in, path_for, plan_jobs
+from napari_ssdenoise.batch import MARK, STD_MARK, Job, Outcome, Status, absolute, images_in, path_for, plan_jobs
 from napari_ssdenoise.widgets._form import add_row, form_layout
 from napari_ssdenoise.widgets._layers import PREVIEW_KEY, layer_volume
 from napari_ssdenoise.widgets._reports import BAD, GOOD, sentence
@@ -101,7 +102,7 @@ class ImageTable(QWidget):
         images = [la for la in self._viewer.layers if isinstance(la, Image) and PREVIEW_KEY not in la.metadata]
         self._add([Entry(path_for(la.name), la) for la in images if la in chosen and la not in known])
 
-    def jobs(self, folder: Path, form: str) -> list[Job]:
+    def jobs(self, folder: Path, form: str, uncertainty: bool = False) -> list[Job]:
         """Return what is to be made of each image.
 
         Raises
@@ -119,7 +120,8 @@ class ImageTable(QWidget):
         suffix = f".{form}" if form else ""
         planned = plan_jobs([entry.path for entry in self.entries], folder, suffix, folder=True)
         volumes = [None if entry.layer is None else layer_volume(entry.layer) for entry in self.entries]
-        return [Job(job.source, job.output, volume=volume) for job, volume in zip(planned, volumes, strict=True)]
+        jobs = [Job(job.source, job.output, volume=volume) for job, volume in zip(planned, volumes, strict=True)]
+        return [replace(job, std=uncertainty_of(job.output)) for job in jobs] if uncertainty else jobs
 
     def show_share(self, row: int, fraction: float, text: str) -> None:
         """Show how far an image is."""
@@ -200,6 +202,11 @@ class OutputPanel(QWidget):
         self.existing.addItem("leave it as it is", False)
         self.existing.addItem("replace it", True)
         self.existing.setToolTip("What to do with images whose result is there already.")
+        self.uncertainty = QCheckBox("Also write the uncertainty")
+        self.uncertainty.setToolTip(
+            "A second file with “.uncertainty” in its name: the standard deviation of every pixel's estimate. For the "
+            "blind-spot network, and models of it."
+        )
         form, both = form_layout(self), QWidget()
         row = QHBoxLayout(both)
         row.setContentsMargins(0, 0, 0, 0)
@@ -208,8 +215,10 @@ class OutputPanel(QWidget):
         add_row(form, "Results into", both)
         add_row(form, "Format", self.format_box)
         add_row(form, "If a result exists", self.existing)
+        form.addRow(self.uncertainty)
         self.browse.clicked.connect(self._ask)
         self.folder.textChanged.connect(lambda _: self.changed.emit())
+        self.uncertainty.toggled.connect(lambda _: self.changed.emit())
 
     def chosen_folder(self) -> Path:
         """Return the folder for the results.
@@ -233,3 +242,9 @@ class OutputPanel(QWidget):
         chosen = QFileDialog.getExistingDirectory(self, "Choose a folder for the results", self.folder.text())
         if chosen:
             self.folder.setText(chosen)
+
+
+def uncertainty_of(output: Path) -> Path:
+    """Return where the uncertainty of a result goes: ``a.denoised.tif`` to ``a.uncertainty.tif``."""
+    before, _, after = output.name.rpartition(MARK)
+    return output.with_name(f"{before}{STD_MARK}{after}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_ssdenoise.algorithms._base import AUTO
 from napari_ssdenoise.batch import Batch, Finished, Job, Result, known_suffix
+from napari_ssdenoise.engine.outputs import UNCERTAINTY
 from napari_ssdenoise.recipe import weights_digest
 from napari_ssdenoise.volume import Volume, open_volume, require_intensities
 from napari_ssdenoise.widgets._denoising import APPLY_MEMORY
@@ -21,6 +22,7 @@ from napari_ssdenoise.widgets._stopping import (
     interruptible,
     interrupting,
     load_torch,
+    release,
 )
 from napari_ssdenoise.widgets._work import Method, Stage, diagnosis_of
 
@@ -75,11 +77,12 @@ class BatchDenoising:
     def _task(self) -> Mapping[str, Any]:
         """Say what is done to each image: results of another task are not taken for done."""
         method = self.method
+        std = {"std": True} if self.jobs[0].std is not None else {}
         if self.model is None:
-            how: dict[str, Any] = {"algorithm": method.algorithm, "settings": method.values, "seed": method.seed}
+            how: dict[str, Any] = {**std, "algorithm": method.algorithm, "settings": method.values, "seed": method.seed}
             return {**how, "steps": method.steps, "seconds": method.seconds, "augment": method.augment}
         digest = weights_digest(self.model).hexdigest()
-        return {"model": self.model.describe(), "weights": digest, "augment": method.augment}
+        return {**std, "model": self.model.describe(), "weights": digest, "augment": method.augment}
 
     def _denoise(self, job: Job, stop: Event) -> Generator[Any, None, Result]:
         """Denoise one image."""
@@ -91,13 +94,16 @@ class BatchDenoising:
             return {**about, "skipped": True}
         volume = guarded(open_volume(job.source) if job.volume is None else job.volume, stop)
         require_intensities(volume)
-        check_output(job.output, overwrite=self.replace, folder=known_suffix(job.output).endswith(".zarr"))
+        for path in job.outputs:
+            check_output(path, overwrite=self.replace, folder=known_suffix(path).endswith(".zarr"))
         kept = checkpoint_path(job.output)
         model = self.model
         if model is None:
-            model = yield from self._train(volume, kept, stop)
+            model = yield from self._train(volume, kept, stop, job)
         before = TRAINING_SHARE if self.model is None else 0.0
-        how = {"memory": APPLY_MEMORY, "device": self.method.device, "augment": self.method.augment}
+        require_uncertainty(model.algorithm, job)
+        also = {} if job.std is None else {UNCERTAINTY: job.std}
+        how = {"also": also, "memory": APPLY_MEMORY, "device": self.method.device, "augment": self.method.augment}
         tiles = interruptible(model, stop).predict_into(volume, job.output, overwrite=self.replace, **how)
         try:
             for tile in tiles:
@@ -108,7 +114,7 @@ class BatchDenoising:
         remove_checkpoint(kept)
         return {**about, "steps": model.record.get("steps")}
 
-    def _train(self, volume: Volume, kept: Path, stop: Event) -> Generator[Any, None, TrainedModel]:
+    def _train(self, volume: Volume, kept: Path, stop: Event, job: Job) -> Generator[Any, None, TrainedModel]:
         """Learn from one image; what a stopped run had learnt is kept."""
         from napari_ssdenoise.algorithms import get_algorithm
         from napari_ssdenoise.engine.trainer import Trainer
@@ -124,13 +130,15 @@ class BatchDenoising:
             key, values = report.algorithm, left_open(report.settings)
         yield Share(0.0, "reading")
         budget = {"steps": method.steps, "seconds": method.seconds, "seed": method.seed, "device": method.device}
-        trainer = Trainer(get_algorithm(key, **values), volume, **budget)
+        algorithm = get_algorithm(key, **values)
+        require_uncertainty(algorithm, job)
+        trainer = Trainer(algorithm, volume, **budget)
         state = load_checkpoint(kept, trainer)
         if state:
             trainer.resume(state)
         interrupt_between_layers(trainer.network, stop)
         try:
-            yield from _steps(trainer, kept, stop)
+            yield from _steps(trainer, kept, stop, volume)
         finally:
             trainer.close()
         yield Share(TRAINING_SHARE, "learning")
@@ -138,7 +146,22 @@ class BatchDenoising:
             return trainer.model
 
 
-def _steps(trainer: Trainer, kept: Path, stop: Event) -> Generator[Share, None, None]:
+def require_uncertainty(algorithm: Any, job: Job) -> None:
+    """Refuse to write an uncertainty that an algorithm does not tell.
+
+    Raises
+    ------
+    ValueError
+        If it is wanted all the same.
+    """
+    if job.std is not None and UNCERTAINTY not in algorithm.outputs:
+        raise ValueError(
+            f"{algorithm.title} does not tell the uncertainty of its results. Choose the blind-spot network, or write "
+            "no uncertainty."
+        )
+
+
+def _steps(trainer: Trainer, kept: Path, stop: Event, volume: Volume) -> Generator[Share, None, None]:
     """Take all steps, with a checkpoint now and then and at the end, however it comes."""
     from napari_ssdenoise.io.checkpoint import save_checkpoint
 
@@ -150,6 +173,7 @@ def _steps(trainer: Trainer, kept: Path, stop: Event) -> Generator[Share, None, 
                 save_checkpoint(kept, trainer)
                 saved = time.monotonic()
     except (GeneratorExit, Stopped):
+        release(volume)  # by parts of which the checkpoint knows it again
         if trainer.step:
             save_checkpoint(kept, trainer)
         raise

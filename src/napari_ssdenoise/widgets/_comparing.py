@@ -87,3 +87,40 @@ def along_line(plane: NDArray[Any], start: NDArray[Any], stop: NDArray[Any]) -> 
     points = np.linspace(start, stop, count).T
     values = map_coordinates(np.asarray(plane, dtype=np.float64), points, order=1, mode="nearest")
     return np.linspace(0, length, count), values
+
+
+def residual_in_words(found: float) -> str:
+    """Say what the correlation of a residual's neighbouring pixels means."""
+    if found > STRUCTURE:
+        return (
+            f"Neighbouring pixels of the residual correlate by {found:.2f}: structure was taken away with the noise, "
+            "or the noise itself is correlated."
+        )
+    return (
+        f"Neighbouring pixels of the residual of this slice correlate by {found:.2f}, as in noise alone. Edges or "
+        "shapes that you see in it all the same were taken away with the noise."
+    )
+
+
+def rings_in_words(period: float | None, unit: str, *, related: bool) -> str:
+    """Say what a Fourier ring correlation means, and when it does not.
+
+    Parameters
+    ----------
+    period
+        Where it falls below 1/7; None if it does so from the start.
+    related
+        Whether one image was made of the other.
+    """
+    size = "nothing" if period is None else f"detail down to {period:.3g} {unit}"
+    if related:
+        return (
+            f"The result keeps {size} of this image (1/7 of the correlation). This is no resolution: it was made of "
+            "the same pixels, so that both share their noise. For one, compare two images of the scene that were "
+            "taken independently, or see “Quality” in Denoise after a training."
+        )
+    return (
+        f"The two agree on {size} (1/7 of the correlation). This is a resolution only if they were taken "
+        "independently: not if one was made of the other, nor if both were made by one network, which may have made "
+        "up the same detail in both."
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLineEdit, QPush
 
 from napari_ssdenoise.batch import Begun, Job, Outcome
 from napari_ssdenoise.widgets._batch_panel import ImageTable, OutputPanel
-from napari_ssdenoise.widgets._batch_work import BatchDenoising, Share
+from napari_ssdenoise.widgets._batch_work import BatchDenoising, Share, require_uncertainty
 from napari_ssdenoise.widgets._control import Control
 from napari_ssdenoise.widgets._dialogs import ask_model_to_load
 from napari_ssdenoise.widgets._docked import DockedWidget
@@ -21,7 +22,7 @@ from napari_ssdenoise.widgets._form import add_row, form_layout
 from napari_ssdenoise.widgets._job import Reason
 from napari_ssdenoise.widgets._method_panel import MethodPanel
 from napari_ssdenoise.widgets._reports import problem
-from napari_ssdenoise.widgets._run_panel import StatusPanel, button_row, main_button
+from napari_ssdenoise.widgets._run_panel import StatusPanel, button_row, describe_seconds, main_button
 
 if TYPE_CHECKING:
     from napari_ssdenoise.model import TrainedModel
@@ -53,10 +54,11 @@ class BatchControl(Control):
         self.work: BatchDenoising | None = None
         self._number: int | None = None
         self._share: Share | None = None
+        self._began: tuple[float, float] | None = None  # images done, and when
 
     def begin(self, work: BatchDenoising) -> None:
         """Start."""
-        self.work, self._number, self._share = work, None, None
+        self.work, self._number, self._share, self._began = work, None, None, None
         self.table.wait()
         self.run(work.reports)
 
@@ -77,7 +79,12 @@ class BatchControl(Control):
         fraction = 0.0 if share is None else share.fraction
         if share is not None:
             self.table.show_share(number, fraction, share.text)
-        self.panel.set_progress((number + fraction) / len(work.jobs), f"image {number + 1} of {len(work.jobs)}")
+        done, now = number + fraction, time.perf_counter()
+        if self._began is None:
+            self._began = (done, now)  # what an earlier run had done took no time
+        part = (done - self._began[0]) / max(len(work.jobs) - self._began[0], 1e-6)
+        left = f", about {describe_seconds((now - self._began[1]) * (1 / part - 1))} left" if part > 0.02 else ""
+        self.panel.set_progress(done / len(work.jobs), f"image {number + 1} of {len(work.jobs)}{left}")
         self.panel.say("Stopping…" if self.job.cancelled else "")
 
     def finish(self, reason: Reason) -> None:
@@ -219,8 +226,12 @@ class BatchWidget(DockedWidget):
         if not self.images.entries:
             self.images.jobs(Path(), "")  # which says so
         folder = self.output.chosen_folder()
-        jobs: list[Job] = self.images.jobs(folder, str(self.output.format_box.currentData()))
-        return BatchDenoising(jobs, method, self._model(), bool(self.output.existing.currentData()))
+        form, uncertainty = str(self.output.format_box.currentData()), self.output.uncertainty.isChecked()
+        jobs: list[Job] = self.images.jobs(folder, form, uncertainty)
+        model = self._model()
+        if model is not None and not isinstance(model, Path):
+            require_uncertainty(model.algorithm, jobs[0])
+        return BatchDenoising(jobs, method, model, bool(self.output.existing.currentData()))
 
     def _model(self) -> TrainedModel | Path | None:
         choice = self.model_box.currentData()

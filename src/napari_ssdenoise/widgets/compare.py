@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,131 +15,29 @@ from numpy.typing import NDArray
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QCheckBox, QPushButton, QSlider, QVBoxLayout, QWidget
 
+from napari_ssdenoise.metrics import FRC_THRESHOLD, RingCorrelation, frc
+from napari_ssdenoise.widgets._compare_views import ProfilePlot, SplitView
 from napari_ssdenoise.widgets._comparing import (
     STRUCTURE,
     along_line,
     difference,
     neighbour_correlation,
+    residual_in_words,
+    rings_in_words,
     symmetric_limits,
 )
 from napari_ssdenoise.widgets._docked import DockedWidget
 from napari_ssdenoise.widgets._form import add_row, form_layout
+from napari_ssdenoise.widgets._job import Job, Reason
 from napari_ssdenoise.widgets._layer_box import LayerBox
-from napari_ssdenoise.widgets._layers import PREVIEW_KEY, layer_array, place
+from napari_ssdenoise.widgets._layers import layer_array, place
 from napari_ssdenoise.widgets._reports import UNSURE, WrappedText, problem
 from napari_ssdenoise.widgets._run_panel import button_row
+from napari_ssdenoise.widgets._work import Stage, Task
 
 DIVERGING = Colormap([[0.1, 0.35, 0.7, 1], [0.97, 0.97, 0.97, 1], [0.75, 0.1, 0.15, 1]], name="blue to red")
 STEPS = 200  # of the slider
 REDRAW_MS = 60
-
-
-class SplitView:
-    """A layer on top that shows the right part of the result's slice in view; left of it, one sees the noisy layer."""
-
-    def __init__(self, viewer: Viewer) -> None:
-        self.viewer = viewer
-        self.layer: Image | None = None
-        self._hidden: Image | None = None
-
-    @property
-    def alive(self) -> bool:
-        """Whether it is in the viewer."""
-        return self.layer is not None and self.layer in self.viewer.layers
-
-    def show(self, before: Image, after: Image, share: float) -> None:
-        """Show the result right of a share of the width."""
-        region, across = self._slice(after)
-        plane = np.asarray(layer_array(after)[region])
-        cut = min(round(share * plane.shape[across]), plane.shape[across] - 1)
-        part = np.take(plane, range(cut, plane.shape[across]), axis=across)
-        origin = [s.start or 0 for s in region[: after.ndim]]
-        origin[across] = cut
-        where = place(after, origin)["translate"]
-        if self.alive and self.layer is not None:
-            self.layer.data = part
-            self.layer.translate = where
-            return
-        before.visible = True
-        if after.visible:
-            after.visible, self._hidden = False, after
-        options = {**place(after), "translate": where, "metadata": {PREVIEW_KEY: True}}
-        if after.rgb:
-            options["rgb"] = True
-        else:
-            # One contrast for both sides: else brightness would pass for a difference.
-            options |= {"colormap": before.colormap, "contrast_limits": before.contrast_limits, "gamma": before.gamma}
-        active = self.viewer.layers.selection.active
-        self.layer = Image(part, name=f"{after.name} (right part)", blending="translucent_no_depth", **options)
-        self.viewer.layers.append(self.layer)
-        if active is not None:
-            self.viewer.layers.selection.active = active
-
-    def remove(self) -> None:
-        """Take it away, and show the result again."""
-        if self.alive and self.layer is not None:
-            self.viewer.layers.remove(self.layer)
-        if self._hidden is not None and self._hidden in self.viewer.layers:
-            self._hidden.visible = True
-        self.layer = self._hidden = None
-
-    def _slice(self, layer: Image) -> tuple[tuple[slice, ...], int]:
-        """Return the slice in view, whole in the dimensions that are displayed, and the one that runs to the right."""
-        dims, shape = self.viewer.dims, layer_array(layer).shape
-        offset = dims.ndim - layer.ndim
-        point = np.rint(layer.world_to_data(dims.point[offset:])).astype(int)
-        shown = [d - offset for d in dims.displayed[-2:]]
-        region = [
-            slice(0, n) if d in shown or d >= layer.ndim else slice(i := int(np.clip(point[d], 0, n - 1)), i + 1)
-            for d, n in enumerate(shape)
-        ]
-        return tuple(region), shown[1]
-
-
-class ProfilePlot(QWidget):
-    """Values along a line, before and after; made when it is first needed."""
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._plot: Any = None
-        self.setFixedHeight(170)
-        self.setVisible(False)
-
-    def show_lines(self, lines: dict[str, tuple[NDArray[Any], NDArray[Any]]], text: str, accent: str) -> None:
-        """Show distances and values by name; the first one faint."""
-        if self._plot is None:
-            self._make_plot()
-        import pyqtgraph
-
-        self._plot.clear()
-        for side in ("bottom", "left"):
-            axis = self._plot.getAxis(side)
-            axis.setPen(text)
-            axis.setTextPen(text)
-            axis.enableAutoSIPrefix(False)
-        self._plot.getPlotItem().legend.setLabelTextColor(text)
-        faint = pyqtgraph.mkColor(text)
-        faint.setAlpha(120)
-        for i, (name, (distances, values)) in enumerate(lines.items()):
-            pen = pyqtgraph.mkPen(faint, width=1) if i == 0 else pyqtgraph.mkPen(accent, width=2)
-            self._plot.plot(distances, values, pen=pen, name=name)
-        self.setVisible(True)
-
-    def _make_plot(self) -> None:
-        # Importing pyqtgraph replaces the hooks that bring napari's users their error messages.
-        hooks = sys.excepthook, threading.excepthook
-        import pyqtgraph
-
-        sys.excepthook, threading.excepthook = hooks
-        self._plot = plot = pyqtgraph.PlotWidget(parent=self, background=None)
-        plot.setMenuEnabled(False)
-        plot.hideButtons()
-        plot.setLabel("bottom", "pixels along the line")
-        plot.setLabel("left", "value")
-        plot.addLegend(offset=(-4, 4))
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(plot)
 
 
 class CompareWidget(DockedWidget):
@@ -160,9 +57,13 @@ class CompareWidget(DockedWidget):
         self.slider.setRange(0, STEPS)
         self.slider.setValue(STEPS // 2)
         self.residual, self.profile = QPushButton("Residual"), QPushButton("Line profile")
+        self.rings = QPushButton("FRC curve")
         self.residual.setToolTip("A layer of what was taken away: blue below, red above 0. It should be noise alone.")
         self.profile.setToolTip("Values along the first line of a Shapes layer, before and after.")
+        self.rings.setToolTip("Fourier ring correlation of the slices in view: down to which detail the two agree.")
         self.text, self.plot = WrappedText(), ProfilePlot()
+        self.job: Job | None = None
+        self._result: Any = None
         self.view = SplitView(napari_viewer)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -177,7 +78,7 @@ class CompareWidget(DockedWidget):
         column.setContentsMargins(0, 0, 0, 0)
         for part in (self.split, self.slider):
             column.addWidget(part)
-        column.addLayout(button_row(self.residual, self.profile))
+        column.addLayout(button_row(self.residual, self.profile, self.rings))
         column.addWidget(self.text)
         column.addWidget(self.plot)
         self.arrange((top,), panel)
@@ -187,6 +88,7 @@ class CompareWidget(DockedWidget):
             box.layer_changed.connect(self._restart)
         self.residual.clicked.connect(lambda: self._try(self.add_residual))
         self.profile.clicked.connect(lambda: self._try(self.show_profile))
+        self.rings.clicked.connect(lambda: self._try(self.show_rings))
         self._events = (napari_viewer.dims.events.current_step, napari_viewer.dims.events.order)
         for event in self._events:
             event.connect(self._later)
@@ -194,43 +96,35 @@ class CompareWidget(DockedWidget):
 
     @property
     def working(self) -> bool:
-        """Nothing runs in another thread."""
-        return False
+        """Whether something is read in another thread."""
+        return self.job is not None
 
     def let_go(self) -> None:
         """Take the split view away, and listen to the viewer no longer."""
         self._timer.stop()
+        if self.job is not None:
+            self.job.cancel()
         for event in self._events:
             event.disconnect(self._later)
         for box in (self.before, self.after):
             box.disconnect_viewer()
         self.view.remove()
 
-    def add_residual(self) -> Image:
+    def add_residual(self) -> None:
         """Add a layer of what was taken away, and say whether there is structure in it."""
         before, after = self._pair()
         taken = difference(before, after)
-        layer = Image(
-            taken,
-            name=f"{after.name} residual",
-            colormap=DIVERGING,
-            contrast_limits=symmetric_limits(taken),
-            multiscale=False,
-            rgb=False,
-            **place(before),
-        )
-        self.viewer.layers.append(layer)
         region, _ = self.view._slice(before)
-        found = neighbour_correlation(np.squeeze(taken[region]))
-        self.say(
-            f"Neighbouring pixels of the residual correlate by {found:.2f}: structure was taken away with the noise, "
-            "or the noise itself is correlated."
-            if found > STRUCTURE
-            else f"Neighbouring pixels of the residual of this slice correlate by {found:.2f}, as in noise alone. "
-            "Edges or shapes that you see in it all the same were taken away with the noise.",
-            warning=found > STRUCTURE,
-        )
-        return layer
+
+        def look() -> tuple[tuple[float, float], float]:
+            return symmetric_limits(taken), neighbour_correlation(np.squeeze(taken[region]))
+
+        def show(limits: tuple[float, float], found: float) -> None:
+            options = {"colormap": DIVERGING, "contrast_limits": limits, "multiscale": False, "rgb": False}
+            self.viewer.layers.append(Image(taken, name=f"{after.name} residual", **options, **place(before)))
+            self.say(residual_in_words(found), warning=found > STRUCTURE)
+
+        self._read(look, lambda found: show(*found))
 
     def show_profile(self) -> None:
         """Plot the values along the first line of the topmost Shapes layer."""
@@ -244,7 +138,7 @@ class CompareWidget(DockedWidget):
         if not lines:
             raise ValueError("Draw a line first: add a Shapes layer, choose its line tool, and draw across the image.")
         shape, ends = lines[0]
-        found = {}
+        wanted = {}
         for layer in self._pair():
             if layer.rgb:
                 raise ValueError("Colour images have no single value along a line. Choose other layers.")
@@ -253,14 +147,77 @@ class CompareWidget(DockedWidget):
             start, stop = (
                 np.asarray(layer.world_to_data(self._world(shape, end)[-layer.ndim :]))[shown] for end in ends
             )
-            found[layer.name] = along_line(np.squeeze(np.asarray(layer_array(layer)[region])), start, stop)
-        theme = get_theme(self.viewer.theme)
-        self.plot.show_lines(found, theme.text.as_hex(), "#4fb3ff")
+            wanted[layer.name] = (layer_array(layer), region, start, stop)
+
+        def look() -> dict[str, Any]:
+            return {
+                name: along_line(np.squeeze(np.asarray(data[region])), start, stop)
+                for name, (data, region, start, stop) in wanted.items()
+            }
+
+        self._read(look, self._plot_lines)
+
+    def show_rings(self) -> None:
+        """Plot the Fourier ring correlation of the slices in view, and say what it means."""
+        before, after = self._pair()
+        difference(before, after)  # refuses what cannot be compared
+        region, across = self.view._slice(before)
+        shown = [d for d in range(before.ndim) if region[d].stop - region[d].start > 1]
+        scale, unit = [float(before.scale[d]) for d in shown], str(before.units[across])
+        related = after.metadata.get("ssdenoise", {}).get("source") == before.name
+        arrays = [layer_array(layer) for layer in (before, after)]
+
+        def look() -> RingCorrelation:
+            return frc(*(np.squeeze(np.asarray(array[region])) for array in arrays), scale=scale)
+
+        def show(found: RingCorrelation) -> None:
+            frequencies = np.asarray(found.frequencies)
+            curves = {
+                "1/7": (frequencies[[0, -1]], np.full(2, FRC_THRESHOLD)),
+                "correlation": (frequencies, np.asarray(found.correlation)),
+            }
+            self._plot_lines(curves, (f"cycles per {unit}", "correlation"))
+            self.say(rings_in_words(found.resolution(), unit, related=related), warning=related)
+
+        self._read(look, show)
 
     def say(self, text: str, *, warning: bool = False) -> None:
         """Show a sentence."""
         self.text.setStyleSheet(f"color: {UNSURE};" if warning else "")
         self.text.setText(text)
+
+    def _plot_lines(self, lines: dict[str, Any], *axes: tuple[str, str]) -> None:
+        self.plot.show_lines(lines, get_theme(self.viewer.theme).text.as_hex(), "#4fb3ff", *axes)
+
+    def _read(self, look: Callable[[], Any], show: Callable[[Any], None]) -> None:
+        """Read and compute in another thread, then show what was found; one thing at a time."""
+        if self.job is not None:
+            return
+        self.job = Job(Task("Reading…", look).reports, self)
+        self.job.reported.connect(self._take)
+        self.job.ended.connect(lambda reason, error: self._end(reason, error, show))
+        self._enable()
+        self.job.start()
+
+    def _take(self, report: Any) -> None:
+        if isinstance(report, Stage):
+            self.say(report.text)
+        else:
+            self._result = report
+
+    def _end(self, reason: Reason, error: Exception | None, show: Callable[[Any], None]) -> None:
+        self.job, result, self._result = None, self._result, None
+        self.say("")
+        self._enable()
+        if error is not None:
+            self._tell(error)
+        elif reason is Reason.COMPLETED and not self._closed:
+            show(result)
+        self.leave()
+
+    def _enable(self) -> None:
+        for button in (self.residual, self.profile, self.rings):
+            button.setEnabled(self.job is None)
 
     def _world(self, shape: Shapes, point: NDArray[Any]) -> NDArray[Any]:
         world = np.array(self.viewer.dims.point, float)
@@ -293,8 +250,11 @@ class CompareWidget(DockedWidget):
         try:
             action()
         except ValueError as error:
-            self.say(problem(error), warning=True)
-            show_error(problem(error))
+            self._tell(error)
+
+    def _tell(self, error: Exception) -> None:
+        self.say(problem(error), warning=True)
+        show_error(problem(error))
 
     def _toggle(self, on: bool) -> None:
         if on:

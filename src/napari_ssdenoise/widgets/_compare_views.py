@@ -1,0 +1,129 @@
+"""What the Compare widget shows: a view that is split between two layers, and curves."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+import numpy as np
+from napari.layers import Image
+from napari.viewer import Viewer
+from numpy.typing import NDArray
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+from napari_ssdenoise.widgets._layers import PREVIEW_KEY, layer_array, place
+
+
+class SplitView:
+    """A layer on top that shows the right part of the result's slice in view; left of it, one sees the noisy layer."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        self.viewer = viewer
+        self.layer: Image | None = None
+        self._hidden: Image | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is in the viewer."""
+        return self.layer is not None and self.layer in self.viewer.layers
+
+    def show(self, before: Image, after: Image, share: float) -> None:
+        """Show the result right of a share of the width."""
+        region, across = self._slice(after)
+        plane = np.asarray(layer_array(after)[region])
+        cut = min(round(share * plane.shape[across]), plane.shape[across] - 1)
+        part = np.take(plane, range(cut, plane.shape[across]), axis=across)
+        origin = [s.start or 0 for s in region[: after.ndim]]
+        origin[across] = cut
+        where = place(after, origin)["translate"]
+        if self.alive and self.layer is not None:
+            self.layer.data = part
+            self.layer.translate = where
+            return
+        before.visible = True
+        if after.visible:
+            after.visible, self._hidden = False, after
+        options = {**place(after), "translate": where, "metadata": {PREVIEW_KEY: True}}
+        if after.rgb:
+            options["rgb"] = True
+        else:
+            # One contrast for both sides: else brightness would pass for a difference.
+            options |= {"colormap": before.colormap, "contrast_limits": before.contrast_limits, "gamma": before.gamma}
+        active = self.viewer.layers.selection.active
+        self.layer = Image(part, name=f"{after.name} (right part)", blending="translucent_no_depth", **options)
+        self.viewer.layers.append(self.layer)
+        if active is not None:
+            self.viewer.layers.selection.active = active
+
+    def remove(self) -> None:
+        """Take it away, and show the result again."""
+        if self.alive and self.layer is not None:
+            self.viewer.layers.remove(self.layer)
+        if self._hidden is not None and self._hidden in self.viewer.layers:
+            self._hidden.visible = True
+        self.layer = self._hidden = None
+
+    def _slice(self, layer: Image) -> tuple[tuple[slice, ...], int]:
+        """Return the slice in view, whole in the dimensions that are displayed, and the one that runs to the right."""
+        dims, shape = self.viewer.dims, layer_array(layer).shape
+        offset = dims.ndim - layer.ndim
+        point = np.rint(layer.world_to_data(dims.point[offset:])).astype(int)
+        shown = [d - offset for d in dims.displayed[-2:]]
+        region = [
+            slice(0, n) if d in shown or d >= layer.ndim else slice(i := int(np.clip(point[d], 0, n - 1)), i + 1)
+            for d, n in enumerate(shape)
+        ]
+        return tuple(region), shown[1]
+
+
+class ProfilePlot(QWidget):
+    """Values along a line, before and after, or another curve; made when it is first needed."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._plot: Any = None
+        self.setFixedHeight(170)
+        self.setVisible(False)
+
+    def show_lines(
+        self,
+        lines: dict[str, tuple[NDArray[Any], NDArray[Any]]],
+        text: str,
+        accent: str,
+        axes: tuple[str, str] = ("pixels along the line", "value"),
+    ) -> None:
+        """Show values over something, by name; the first one faint. ``axes``: what the two are called."""
+        if self._plot is None:
+            self._make_plot()
+        import pyqtgraph
+
+        self._plot.clear()
+        self._plot.setLabel("bottom", axes[0])
+        self._plot.setLabel("left", axes[1])
+        for side in ("bottom", "left"):
+            axis = self._plot.getAxis(side)
+            axis.setPen(text)
+            axis.setTextPen(text)
+            axis.enableAutoSIPrefix(False)
+        self._plot.getPlotItem().legend.setLabelTextColor(text)
+        faint = pyqtgraph.mkColor(text)
+        faint.setAlpha(120)
+        for i, (name, (distances, values)) in enumerate(lines.items()):
+            pen = pyqtgraph.mkPen(faint, width=1) if i == 0 else pyqtgraph.mkPen(accent, width=2)
+            self._plot.plot(distances, values, pen=pen, name=name)
+        self.setVisible(True)
+
+    def _make_plot(self) -> None:
+        # Importing pyqtgraph replaces the hooks that bring napari's users their error messages.
+        hooks = sys.excepthook, threading.excepthook
+        import pyqtgraph
+
+        sys.excepthook, threading.excepthook = hooks
+        self._plot = plot = pyqtgraph.PlotWidget(parent=self, background=None)
+        plot.setMenuEnabled(False)
+        plot.hideButtons()
+        plot.addLegend(offset=(-4, 4))
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(plot)
