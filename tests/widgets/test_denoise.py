@@ -95,7 +95,7 @@ def test_train_watch_and_apply_keeping_everything(viewer, open_widget, finish, e
     np.testing.assert_allclose(preview.data_to_world((0, 0, 0)), source.data_to_world((1, 0, 0)))
     assert preview.units == source.units
     assert "Trained 3 steps" in widget.run.status.text()
-    assert "threads" in widget.run.status.text()
+    assert " thread" in widget.run.status.text()
 
     click(widget, "apply")
     result = layer_named(viewer, "cells denoised")  # there at once

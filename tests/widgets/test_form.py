@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QWidget
+from qtpy.QtWidgets import QLabel, QWidget
 
 from napari_ssdenoise.algorithms import Setting, get_algorithm, list_algorithms, settings
-from napari_ssdenoise.widgets._form import Field, SettingsForm, form_layout
+from napari_ssdenoise.widgets._form import Field, FormArea, SettingsForm, folded, form_layout
 
 
 @pytest.fixture
@@ -141,3 +141,24 @@ def test_an_optional_number_is_typed_and_cleared(make_field, qtbot, typed):
     qtbot.keyClick(field.widget, Qt.Key.Key_Return)
     assert field.get() is None
     assert field.widget.text() == "auto"
+
+
+def test_a_section_shows_its_title_and_whether_it_is_open(qtbot):
+    section = folded("Advanced", QWidget())
+    qtbot.addWidget(section)
+    assert section.text() == "Advanced"
+    closed = section.toggleButton().text()
+    section.expand(animate=False)
+    section.setText("Settings")
+    assert section.text() == "Settings"
+    assert section.toggleButton().text() not in (closed, closed.replace("Advanced", "Settings"))
+
+
+def test_a_short_form_is_not_stretched(qtbot):
+    area = FormArea(QLabel("one line"))
+    qtbot.addWidget(area)
+    assert area.minimumSizeHint().height() < 60
+    high = QLabel("\n".join("lines of it"))
+    long = FormArea(high)
+    qtbot.addWidget(long)
+    assert long.minimumSizeHint().height() == 120

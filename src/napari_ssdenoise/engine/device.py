@@ -44,7 +44,8 @@ def describe_device(device: torch.device, dtype: torch.dtype | None = None) -> s
         return f"{torch.cuda.get_device_name(device)}, {precision}"
     if device.type == "mps":
         return f"Apple GPU, {precision}"
-    return f"CPU, {torch.get_num_threads()} threads, {precision}"
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' if threads > 1 else ''}, {precision}"
 
 
 def choose_precision(device: torch.device, precision: Precision = "auto") -> torch.dtype:

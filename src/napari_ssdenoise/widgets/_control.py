@@ -145,7 +145,8 @@ class TrainingControl(Control):
             return
         # The steps' own time, stretched to what else goes on meanwhile: the previews.
         left = step.remaining * max(1.0, (time.perf_counter() - self._began) / max(step.seconds, 1e-6))
-        count = f"Step {step.step} of {step.steps}" if step.steps else f"Step {step.step}"
+        timed = self.training is not None and self.training.method.seconds is not None  # steps are then a bound
+        count = f"Step {step.step}" if timed or not step.steps else f"Step {step.step} of {step.steps}"
         self.panel.set_progress(step.fraction, f"{describe_seconds(left)} left")
         self.panel.say(f"{count} on {self.device}")
         self.panel.curve.draw()

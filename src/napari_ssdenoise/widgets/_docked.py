@@ -8,7 +8,7 @@ from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_ssdenoise._threads import share_processor, use_large_pages
-from napari_ssdenoise.widgets._form import FormArea
+from napari_ssdenoise.widgets._form import FormArea, Section
 
 
 class DockedWidget(QWidget):
@@ -62,7 +62,14 @@ class DockedWidget(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(2, 2, 2, 2)
         layout.setSpacing(8)
-        layout.addWidget(FormArea(content))
+        area = FormArea(content)
+        layout.addWidget(area)
         layout.addWidget(run)
         layout.addStretch(1)
         self.setMinimumWidth(340)
+        for section in content.findChildren(Section):
+            section.toggled.connect(self.make_room)
+            section.toggled.connect(lambda opened, section=section: area.reveal(section) if opened else None)
+
+    def make_room(self, opened: bool) -> None:
+        """Give a section of the form that was opened the room of what lies below, and back when it is closed."""

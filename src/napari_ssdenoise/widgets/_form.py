@@ -8,7 +8,7 @@ from typing import Any
 
 from magicgui.widgets import create_widget
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer, Signal
-from qtpy.QtGui import QFocusEvent, QResizeEvent, QValidator
+from qtpy.QtGui import QFocusEvent, QIcon, QResizeEvent, QValidator
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QCheckBox,
@@ -250,12 +250,32 @@ def add_row(layout: QFormLayout, text: str, widget: QWidget) -> QLabel:
     return label
 
 
-def folded(title: str, content: QWidget) -> QCollapsible:
-    """Return a closed section that opens without animation."""
-    section = QCollapsible(title)
-    section.setDuration(0)
-    section.setCollapsedIcon("▸")
-    section.setExpandedIcon("▾")
+class Section(QCollapsible):
+    """A section that opens without animation.
+
+    Its arrow is text, in the theme's colour; an icon would be black in a dark theme as well.
+    """
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        super().__init__(title, collapsedIcon=QIcon(), expandedIcon=QIcon())
+        self.setDuration(0)
+        self.toggled.connect(lambda _: self.setText(self._title))
+        self.setText(title)
+
+    def text(self) -> str:
+        """Return the title."""
+        return self._title
+
+    def setText(self, text: str) -> None:
+        """Show another title."""
+        self._title = text
+        super().setText(f"{'▾' if self.isExpanded() else '▸'}  {text}")
+
+
+def folded(title: str, content: QWidget) -> Section:
+    """Return a closed section."""
+    section = Section(title)
     section.addWidget(content)
     for layout, top in ((section.layout(), 0), (section.content().layout(), 6)):
         if layout is not None:
@@ -264,15 +284,24 @@ def folded(title: str, content: QWidget) -> QCollapsible:
 
 
 class FormArea(QScrollArea):
-    """A form as high as it needs to be, which scrolls where there is less room."""
+    """A form as high as it needs to be, which scrolls where there is less room.
 
-    def __init__(self, content: QWidget, parent: QWidget | None = None) -> None:
+    Parameters
+    ----------
+    content
+        The form.
+    least
+        Height that it keeps where there is little room, if it needs as much.
+    """
+
+    def __init__(self, content: QWidget, parent: QWidget | None = None, *, least: int = 120) -> None:
         super().__init__(parent)
+        self._least = least
+        self._opened: QWidget | None = None
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
-        self.setMinimumHeight(120)
         self.setWidget(content)
 
     def sizeHint(self) -> QSize:
@@ -283,6 +312,20 @@ class FormArea(QScrollArea):
         hint = content.sizeHint()
         high = content.heightForWidth(self.width()) if content.hasHeightForWidth() else 0
         return QSize(hint.width(), max(hint.height(), high) + _BORDER)
+
+    def minimumSizeHint(self) -> QSize:
+        """Return the least size: short forms are not stretched."""
+        return QSize(super().minimumSizeHint().width(), min(self._least, self.sizeHint().height()))
+
+    def reveal(self, section: QWidget) -> None:
+        """Scroll to a section that was opened, once it has got its size."""
+        self._opened = section
+        QTimer.singleShot(0, self._show_opened)
+
+    def _show_opened(self) -> None:
+        if self._opened is not None:
+            self.ensureWidgetVisible(self._opened, 0, 0)
+            self._opened = None
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:
         """Ask for another height at another width."""

@@ -171,7 +171,7 @@ class ModelsPanel(QWidget):
     def _add(self, shelved: Shelved) -> None:
         if self._again:
             return
-        item = QListWidgetItem(f"{shelved.name}\n{shelved.title}, {shelved.axes}, {shelved.saved:%Y-%m-%d}")
+        item = QListWidgetItem(f"{shelved.name}\n{shelved.title}, {shelved.axes}")  # the date is told below
         item.setData(Qt.ItemDataRole.UserRole, shelved)
         pixmap = QPixmap(ICON)
         pixmap.fill(Qt.GlobalColor.transparent)

@@ -14,7 +14,7 @@ from napari_ssdenoise.algorithms import list_algorithms, settings
 from napari_ssdenoise.algorithms._base import AUTO
 from napari_ssdenoise.widgets._form import FormArea, folded
 
-GOOD, BAD, UNSURE = "#62b866", "#e0585b", "#ad6d00"
+GOOD, BAD, UNSURE = "#2f8b3a", "#d4494c", "#ad6d00"
 _MARKS = {True: ("✓", GOOD), False: ("✗", BAD), None: ("?", UNSURE)}
 
 
@@ -62,8 +62,7 @@ class ReportSection(QWidget):
         self._title = title
         area: QWidget = self.content
         if most is not None:
-            area = FormArea(self.content)
-            area.setMinimumHeight(0)
+            area = FormArea(self.content, least=60)
             area.setMaximumHeight(most)
         self.section = folded(title, area)
         outer = QVBoxLayout(self)
@@ -98,7 +97,7 @@ class DiagnosisPanel(ReportSection):
         self.button = QPushButton("Use this")
         self.button.setToolTip("Choose the recommended method above, with its settings, to look at or change them.")
         self.button.clicked.connect(self._use)
-        self.column.addWidget(self.button)
+        self.column.insertWidget(0, self.button)  # above the reasons, which may need more room than there is
 
     def take(self, report: Any, *, unfold: bool = False) -> None:
         """Show a diagnosis."""

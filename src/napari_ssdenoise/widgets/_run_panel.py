@@ -18,7 +18,7 @@ QUICK_SECONDS = 10.0
 QUALITY_HEIGHT = 140  # pixels: with a long report, all of the panel should still fit on a small screen
 PREVIEWS = {"whole": "whole view", "half": "right half of the view", "off": "off"}
 _CURVE_POINTS = 300
-_ERROR_COLOR = "#e0585b"
+_ERROR_COLOR = "#d4494c"
 
 
 class LossCurve(QWidget):
@@ -60,6 +60,10 @@ class LossCurve(QWidget):
         margin = 0.15 * max(float(high - low), 1e-6)
         self._plot.setYRange(float(low) - margin, float(max(high, smooth[-1])) + margin, padding=0)
         self.setVisible(True)
+
+    def show_if_drawn(self, wanted: bool) -> None:
+        """Show the curve if there is one and it is wanted, or hide it."""
+        self.setVisible(wanted and self._plot is not None and len(self._steps) > 1)
 
     def points(self) -> tuple[np.ndarray, np.ndarray]:
         """Return steps and losses, averaged to as many points as can be seen."""
@@ -192,6 +196,13 @@ class RunPanel(StatusPanel):
         layout.addLayout(button_row(self.apply, self.apply_to_file))
         layout.addLayout(button_row(self.save, self.load, self.copy_as))
         self.uncertainty.setVisible(False)
+
+    def make_room(self, needed: bool) -> None:
+        """Fold the reports and hide the curve, or show the curve again."""
+        if needed:
+            for report in (self.quality, self.fit):
+                report.section.collapse(animate=False)
+        self.curve.show_if_drawn(not needed)
 
     def set_colors(self, text: str, accent: str) -> None:
         """Take on the colours of the viewer's theme."""

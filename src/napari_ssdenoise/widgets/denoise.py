@@ -229,6 +229,10 @@ class DenoiseWidget(DockedWidget):
         """Whether something still runs in another thread."""
         return self.busy or any(work.job is not None for work in (self.quality, self.fit, self.models))
 
+    def make_room(self, opened: bool) -> None:
+        """Fold what the last training left while people look at a section of the form."""
+        self.run.make_room(opened)
+
     def let_go(self) -> None:
         """Stop everything, and listen to the viewer no longer."""
         self.quality.forget()
