@@ -175,7 +175,8 @@ class Training:
         for step in trainer:
             yield step
             if previewer.due():
-                yield from previewer.show(lambda: interruptible(trainer.sketch(), stop))
+                with interrupting(stop):
+                    yield from previewer.show(lambda: interruptible(trainer.sketch(), stop))
         yield Stage("Completing the model…")
         with interrupting(stop):
             self.model = model = trainer.model
