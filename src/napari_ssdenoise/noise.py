@@ -13,11 +13,15 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+
+from napari_ssdenoise.magnitude import Magnitude
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -137,6 +141,10 @@ class NoiseModel(ABC):
     def deviation(self, clean: Tensor, conditions: Tensor) -> Tensor:
         """Return the standard deviation of the noise at clean values, (B, C, *spatial)."""
 
+    def clean(self, mean: Tensor, conditions: Tensor) -> Tensor:
+        """Return the clean value for what noisy ones are on average, which are the same where noise averages to 0."""
+        return mean
+
 
 class _Linear(NoiseModel):
     """Noise whose mean is a function of the clean value that a line replaces well, with a normal distribution.
@@ -218,8 +226,8 @@ class Rician(_Linear):
     """The magnitude of a complex signal with normal noise in both parts (one coil).
 
     The noisy value's mean is s √(π/2) L½(-A²/2s²) for an amplitude A and a deviation s: the bias that bright and dark
-    tissue have in different measure is part of the model, so mean and posterior estimate A itself (Gudbjartsson and
-    Patz 1995).
+    tissue have in different measure is part of the model (Gudbjartsson and Patz 1995). A network predicts that mean,
+    and prior and noisy value are joined there, as magnitudes; what comes of it is turned back into an amplitude.
     """
 
     name = "rician"
@@ -233,28 +241,54 @@ class Rician(_Linear):
         return (level.offset - mean) / std, max(level.read_noise / std, SMALLEST_VARIANCE**0.5), 0.0
 
     def prior(self, raw: Tensor, conditions: Tensor) -> Prior:
-        """Keep amplitudes positive, with a gradient everywhere."""
+        """Keep means above that of noise alone, with a gradient everywhere."""
         free = Prior.from_network(raw, conditions.shape[1] // CONDITIONS)
         zero, sigma, *_ = conditions.chunk(CONDITIONS, 1)
-        positive = zero + F.softplus((free.mean - zero) / sigma, beta=5) * sigma
-        return self._doubted(Prior(positive, free.covariance), conditions)
+        least = zero + RAYLEIGH * sigma
+        above = least + F.softplus((free.mean - least) / sigma, beta=20) * sigma
+        return self._doubted(Prior(above, free.covariance), conditions)
 
     def moments(self, mean: Tensor, conditions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return these for the mean of a magnitude, in whose place an amplitude would have another slope."""
         zero, sigma, *_ = conditions.chunk(CONDITIONS, 1)
-        ratio = (mean - zero) / sigma
-        t = ratio.square() / 4
-        zeroth, first = torch.special.i0e(t), torch.special.i1e(t)
-        expected = math.sqrt(math.pi / 2) * ((1 + 2 * t) * zeroth + 2 * t * first)
-        slope = math.sqrt(math.pi / 2) / 2 * ratio * (zeroth + first)
+        ratio = ((mean - zero) / sigma).clamp_min(RAYLEIGH)
         # 0.43 to 1; the difference of large numbers would lose it.
-        variance = torch.where(
-            ratio < 20, 2 + ratio.square() - expected.square(), 1 - 0.5 / ratio.clamp_min(1).square()
-        )
-        return sigma * expected + zero, slope, variance * sigma.square()
+        variance = torch.where(ratio < 20, 2 + _squared_amplitude(ratio) - ratio.square(), 1 - 0.5 / ratio.square())
+        return mean, torch.ones_like(mean), variance * sigma.square()
 
     def posterior(self, noisy: Tensor, prior: Prior, conditions: Tensor) -> tuple[Tensor, Tensor]:
+        zero, sigma, *_ = conditions.chunk(CONDITIONS, 1)
         mean, std = super().posterior(noisy, prior, conditions)
-        return torch.maximum(mean, conditions.chunk(CONDITIONS, 1)[0]), std
+        mean = torch.maximum(mean, zero + RAYLEIGH * sigma)
+        low, high = (self.clean(mean + by, conditions) for by in (-std, std))
+        return self.clean(mean, conditions), (high - low) / 2
+
+    def clean(self, mean: Tensor, conditions: Tensor) -> Tensor:
+        zero, sigma, *_ = conditions.chunk(CONDITIONS, 1)
+        return zero + sigma * _squared_amplitude(((mean - zero) / sigma).clamp_min(RAYLEIGH)).sqrt()
+
+
+RAYLEIGH = math.sqrt(math.pi / 2)  # mean of the magnitude of noise alone, of deviation 1
+_FAR = 12.0  # means from which a root tells the amplitude
+
+
+@cache
+def _inverse() -> Tensor:
+    """Return squared amplitudes for means whose squares are in even steps from that of noise alone."""
+    amplitudes = np.linspace(0, _FAR + 0.1, 4000)
+    squares = np.square(Magnitude(1.0).mean(amplitudes)) - RAYLEIGH**2
+    even = np.linspace(0, _FAR**2 - RAYLEIGH**2, 4000)
+    return torch.from_numpy(np.interp(even, squares, np.square(amplitudes)))
+
+
+def _squared_amplitude(mean: Tensor) -> Tensor:
+    """Return the squares of the amplitudes that have such magnitudes on average; the noise has a deviation of 1."""
+    table = _inverse().to(mean)
+    place = (mean.square() - RAYLEIGH**2) * ((len(table) - 1) / (_FAR**2 - RAYLEIGH**2))
+    below = place.detach().clamp(0, len(table) - 2).long()
+    low, high = table[below], table[below + 1]
+    near = (low + (place - below) * (high - low)).clamp_min(0)
+    return torch.where(mean < _FAR, near, mean.square() - 1)
 
 
 class Impulse(NoiseModel):

@@ -272,3 +272,30 @@ def test_a_long_budget_ends_before_the_noise_is_learnt_by_heart() -> None:
     assert large.steps is not None
     assert 500 <= small.steps < large.steps < 10_000
     assert ssd.Trainer(BlindSpot(), image, steps=9000).steps == 9000, "what is asked for is done"
+
+
+def test_magnitudes_in_stacks_begin_with_the_weights_of_slices_and_see_those_beside(tmp_path: Path) -> None:
+    clean = torch.from_numpy(waves(1, 1, 6, 64, 64))
+    level = NoiseLevel(read_noise=20.0)
+    noisy_stack = NOISES["rician"].corrupt(clean, level, torch.Generator().manual_seed(0))[0, 0].numpy()
+    volume = Volume(noisy_stack.astype(np.float32), "ZYX")
+    trainer = ssd.Trainer(BlindSpot(noise="rician", sigma=20.0), volume, steps=4, spatial="ZYX")
+    assert trainer.algorithm.is_warm
+    assert trainer.algorithm.slices == 2
+    for _ in trainer:
+        pass
+    model = trainer.model
+    made = model.predict(volume, precision="float32")
+    truth = clean[0, 0].numpy()
+    assert np.mean((made - truth) ** 2) < 0.25 * np.mean((noisy_stack - truth) ** 2)
+    tiled = model.predict(volume, precision="float32", tile=(2, 32, 32))
+    np.testing.assert_allclose(tiled, made, rtol=1e-4, atol=1e-2)
+    again = ssd.TrainedModel.load(model.save(tmp_path / "model"))
+    np.testing.assert_array_equal(again.predict(volume, precision="float32"), made)
+    assert (
+        ssd.Trainer(BlindSpot(noise="rician", sigma=20.0, slices=0), volume, steps=1, spatial="ZYX").algorithm.slices
+        == 0
+    )
+    others = ssd.Trainer(BlindSpot(noise="gaussian", sigma=20.0), volume, steps=1, spatial="ZYX").algorithm
+    assert others.slices is None
+    assert not others.is_warm

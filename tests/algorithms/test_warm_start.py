@@ -61,7 +61,9 @@ def test_random_weights_where_none_fit(shape: tuple[int, ...], options: dict[str
 
 
 def test_other_kinds_of_noise_begin_at_random() -> None:
-    assert trainer_for("blindspot", noisy(64, 64), values={"noise": "rician", "sigma": 9.0}).algorithm.from_scratch
+    assert trainer_for(
+        "blindspot", noisy(64, 64), values={"noise": "impulse", "impulse_percent": 5.0}
+    ).algorithm.from_scratch
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 300.0])

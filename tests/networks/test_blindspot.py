@@ -146,3 +146,44 @@ def test_conditions_are_handed_on_scaled() -> None:
     torch.testing.assert_close(out[:, 3], 3 * image[:, 2])
     blind = network(torch.cat([image[:, :1], 0 * image[:, 1:]], 1))
     torch.testing.assert_close(out[:, :2], blind[:, :2])
+
+
+def test_slices_beside_are_seen_whole_and_the_own_one_without_the_pixel() -> None:
+    torch.manual_seed(0)
+    network = BlindSpotUNet(3, 1, 1, depth=1, width=4, slices=2).double().eval()
+    image = torch.randn(1, 1, 7, 12, 12, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(network(image)[0, 0, 3, 6, 6], image)
+    at_pixel = gradient[0, 0, :, 6, 6].abs()
+    assert at_pixel[3] == 0
+    assert (at_pixel[[1, 2, 4, 5]] > 0).all()
+    assert (gradient[0, 0, [0, 6]] == 0).all()
+    assert network.reach()[0] == 2
+    assert network.stride[0] == 1
+
+
+def test_a_network_for_stacks_begins_as_that_for_slices() -> None:
+    torch.manual_seed(0)
+    flat = BlindSpotUNet(2, 1, 2, 4, depth=2, width=8).eval()
+    network = BlindSpotUNet(3, 1, 2, 4, depth=2, width=8, slices=1)
+    network.from_flat(flat.state_dict())
+    image = torch.randn(1, 5, 3, 16, 16)
+    alone = torch.stack([flat(image[:, :, z]) for z in range(3)], 2)
+    torch.testing.assert_close(network.eval()(image), alone)
+    torch.testing.assert_close(network.train()(image), alone)  # copies of the image turned, not the kernels
+
+
+@pytest.mark.parametrize("slab", [1, 2, 4])
+def test_slices_beside_come_slab_by_slab_as_well(slab: int) -> None:
+    torch.manual_seed(0)
+    network = BlindSpotUNet(3, 1, 1, depth=1, width=4, slices=2).eval()
+    image = torch.randn(1, 1, 6, 16, 16)
+    whole = network(image)
+    graph = trace(network)
+    assert graph is not None
+    flow, slabs, parts = Flow(graph, 0, 6, slab), iter(image.split(slab, 2)), []
+    with torch.inference_mode():
+        while flow.end < 6:
+            part = flow.push(next(slabs, None))
+            if part is not None:
+                parts.append(part.clone())
+    torch.testing.assert_close(torch.cat(parts, 2), whole, rtol=1e-4, atol=1e-5)

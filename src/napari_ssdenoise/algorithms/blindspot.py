@@ -8,7 +8,7 @@ from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from napari_ssdenoise.algorithms._warm_start import WarmStarted
+from napari_ssdenoise.algorithms._warm_start import WarmStarted, shipped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +38,7 @@ COARSE_TO_FINE = ((16, 40), (4, 10), (1, 1))  # of all candidates: on every so m
 # A deviation that is right in the mean square makes intervals that hold too often (74 % for 68 %): most errors are
 # smaller, a few much larger than a normal distribution has them. This much of it serves both intervals.
 TAILS = 0.95
+SLICES = 2  # on either side, where slices are looked at together
 EPOCHS = 240  # on one image of 512 x 512, its result is best after about so many, and 0.1 dB worse after twice as many
 
 
@@ -115,6 +116,12 @@ class BlindSpot(WarmStarted):
         {"label": "Learn the noise", "advanced": True},
         "Correct the noise parameters by training, from the estimated or given ones on.",
     ] = False
+    slices: Annotated[
+        int | None,
+        {"min": 0, "max": 8, "step": 1, "label": "Slices beside", "advanced": True},
+        "In stacks: convolve within slices, and look at so many on either side as well; auto: 2 for rician noise, else "
+        "convolve in all directions, which takes many times as long.",
+    ] = None
     depth: Annotated[
         int,
         {"min": 1, "max": 5, "step": 1, "label": "Network depth", "advanced": True},
@@ -132,7 +139,7 @@ class BlindSpot(WarmStarted):
 
     def batch_size(self, patch: Sequence[int]) -> int:
         # Every pixel is learnt from: many small steps gain more than few large ones (benchmarks/README.md).
-        return max(2, 16384 // prod(patch))
+        return max(2 if self.slices is None else 1, 16384 // prod(patch))
 
     def build(self, channels: int, pooled: Sequence[bool]) -> Any:
         from napari_ssdenoise.networks.blindspot import BlindSpotUNet
@@ -147,6 +154,7 @@ class BlindSpot(WarmStarted):
             width=self.width,
             pooled=pooled,
             lattice=self._spacing(len(pooled)),
+            slices=self.slices if len(pooled) > 2 else None,
         )
         network.scale.logarithm.requires_grad_(self.learn_noise)
         return network
@@ -165,6 +173,8 @@ class BlindSpot(WarmStarted):
         conditions = known.conditions(normalization, views[0].channels)
         # What differs from image to image stays open.
         chosen = replace(self, **({"noise": known.kind} if self.per_image else filled_in(known)))
+        if self.slices is None and known.kind == "rician" and len(views[0].layout.spatial) == 3:
+            chosen = replace(chosen, slices=SLICES)
         return chosen.begun_for(views), conditions
 
     def symmetries(self, spatial: str) -> tuple[str, ...]:
@@ -172,8 +182,16 @@ class BlindSpot(WarmStarted):
         *_, y, x = self._spacing(2)
         return tuple(name for name in super().symmetries(spatial) if name != "YX" or y == x)
 
+    def begun_for(self, views: Sequence[View]) -> Self:
+        stack = views[0].channels == 1 and len(views[0].layout.spatial) == 3 and self.slices is not None
+        return self if self.from_scratch or (stack and self._fits()) else super().begun_for(views)
+
+    def begin(self, network: Any, views: Sequence[View]) -> None:
+        if self.is_warm:
+            network.from_flat(shipped(self.weights))
+
     def _fits(self) -> bool:
-        return self._is_camera and super()._fits()
+        return (self._is_camera or self.noise == "rician") and super()._fits()
 
     @property
     def _is_camera(self) -> bool:
@@ -279,7 +297,7 @@ class BlindSpot(WarmStarted):
         model, raw, conditions = self._split(raw, channels)
         prior = model.prior(raw, conditions)
         mean, std = model.posterior(noisy[:, :channels], prior, conditions)
-        return {"mean": mean, "prior": prior.mean, "std": TAILS * std}
+        return {"mean": mean, "prior": model.clean(prior.mean, conditions), "std": TAILS * std}
 
     def _disturbed(self, noisy: Tensor, channels: int, rng: Generator) -> tuple[Tensor, Tensor]:
         """Change the input in every step, so that the network learns nothing by heart.

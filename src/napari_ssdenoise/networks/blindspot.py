@@ -20,7 +20,7 @@ from napari_ssdenoise.networks.fused import convolve
 from napari_ssdenoise.networks.windows import Window, reach
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
@@ -45,7 +45,7 @@ class Direction(NamedTuple):
 
 
 class Turning(nn.Module):
-    """A convolution (3 wide) along one direction: its output sees no plane beyond its own.
+    """A convolution (3 wide along it) along one direction: its output sees no plane beyond its own.
 
     Parameters
     ----------
@@ -71,12 +71,15 @@ class Turning(nn.Module):
         weight = weight if sign > 0 else weight.flip(axis + 2)
         x = x.to(weight.dtype) if weight.dtype is torch.bfloat16 else x
         # Padding by the convolution itself would be the same on both sides, and four times as slow backwards.
-        padded = F.pad(x, _behind(x.ndim - 2, self.direction, 2, 1))
+        sides = [n // 2 for n in weight.shape[2:]]
+        padded = F.pad(x, _behind(self.direction, 2, sides))
         return convolve(padded, weight, shared.bias, [0] * (x.ndim - 2), slope=SLOPE)
 
     def window(self, axis: int) -> Window:
         """Return the input that an output plane needs."""
-        return self.direction.window(axis, Window(1, 1), 2, 0)
+        shared: Any = self.shared
+        side = shared.kernel_size[axis] // 2
+        return self.direction.window(axis, Window(side, side), 2, 0)
 
 
 class ShiftedPool(nn.Module):
@@ -112,18 +115,20 @@ class Shift(nn.Module):
         self.count = count
 
     def forward(self, x: Tensor) -> Tensor:
-        kept = self.direction.keep(x, x.shape[self.direction.axis + 2] - self.count, self.count)
-        return F.pad(kept, _behind(x.ndim - 2, self.direction, self.count, 0))
+        planes = x.shape[self.direction.axis + 2]
+        count = min(self.count, planes)  # of a thin part of an image, all planes may move out of it
+        kept = self.direction.keep(x, planes - count, count)
+        return F.pad(kept, _behind(self.direction, count, [0] * (x.ndim - 2)))
 
     def window(self, axis: int) -> Window:
         """Return the input that an output plane needs."""
         return self.direction.window(axis, Window(), self.count, -self.count)
 
 
-def _behind(ndim: int, direction: Direction, count: int, across: int) -> list[int]:
-    """Return the padding for `F.pad`: ``count`` planes far in the half-plane, and ``across`` at its sides."""
-    padding = [across] * (2 * ndim)
-    place = 2 * (ndim - 1 - direction.axis)  # F.pad counts from the last axis
+def _behind(direction: Direction, count: int, sides: Sequence[int]) -> list[int]:
+    """Return the padding for `F.pad`: ``count`` planes far in the half-plane, and at the ``sides`` of each axis."""
+    padding = [n for side in reversed(sides) for n in (side, side)]
+    place = 2 * (len(sides) - 1 - direction.axis)  # F.pad counts from the last axis
     padding[place : place + 2] = (count, 0) if direction.sign > 0 else (0, count)
     return padding
 
@@ -131,16 +136,17 @@ def _behind(ndim: int, direction: Direction, count: int, across: int) -> list[in
 class _Kernels(nn.Module):
     """The convolutions of one branch, which all its directions share."""
 
-    def __init__(self, ndim: int, channels: int, depth: int, width: int) -> None:
+    def __init__(self, ndim: int, channels: int, depth: int, width: int, *, flat: bool = False) -> None:
         super().__init__()
         conv = CONV[ndim]
+        size: Any = (1, 3, 3) if flat else 3
         self.encoder = nn.ModuleList(
-            nn.ModuleList([conv(width if level else channels, width, 3), conv(width, width, 3)])
+            nn.ModuleList([conv(width if level else channels, width, size), conv(width, width, size)])
             for level in range(depth)
         )
-        self.bottom = conv(width, width, 3)
+        self.bottom = conv(width, width, size)
         self.decoder = nn.ModuleList(
-            nn.ModuleList([conv(2 * width, width, 3), conv(width, width, 3)]) for _ in range(depth)
+            nn.ModuleList([conv(2 * width, width, size), conv(width, width, size)]) for _ in range(depth)
         )
 
 
@@ -163,6 +169,11 @@ class _Branch(nn.Module):
         self.shift = Shift(direction, shift)
 
     def forward(self, x: Tensor) -> Tensor:
+        blind: Tensor = self.shift(self.look(x))
+        return blind
+
+    def look(self, x: Tensor) -> Tensor:
+        """Return what is seen up to a pixel, with the pixel itself."""
         skips: list[Tensor] = []
         for block in self.encoder:
             x = block(x)
@@ -171,8 +182,7 @@ class _Branch(nn.Module):
         x = self.bottom(x)
         for block in self.decoder:
             x = block(torch.cat([self.up(x), skips.pop()], 1))
-        shifted: Tensor = self.shift(x)
-        return shifted
+        return x
 
 
 class Scale(nn.Module):
@@ -231,11 +241,18 @@ class BlindSpotUNet(nn.Module):
     lattice
         Spacing, per spatial axis, of the sub-lattices that the image is cut into; each is looked at as an image of its
         own, so that a pixel does not see the neighbours that share its noise. 1, no cut, by default.
+    slices
+        In 3D: convolve within slices only, and let a pixel see so many slices on either side; None convolves in all
+        directions.
 
     Notes
     -----
-    In 3D, the two half-spaces along the first axis have kernels of their own, since neither resolution nor sampling
-    are the same as in the plane.
+    With ``slices``, a pixel is predicted from its own slice without itself, and from all of the slices beside it: their
+    noise is not its own. What the directions see there is at hand, so this costs little more than one slice by itself,
+    and the network can begin as one for single slices (`from_flat`).
+
+    Without, in 3D, the two half-spaces along the first axis have kernels of their own, since neither resolution nor
+    sampling are the same as in the plane.
     """
 
     def __init__(
@@ -250,17 +267,22 @@ class BlindSpotUNet(nn.Module):
         pooled: Sequence[bool] | None = None,
         blind: Sequence[int] | None = None,
         lattice: Sequence[int] | None = None,
+        slices: int | None = None,
     ) -> None:
         super().__init__()
         self.blind = tuple(blind or (1,) * ndim)
         self.lattice = tuple(lattice or (1,) * ndim)
         self.channels_in = channels_in
         self.conditions = conditions
-        self.factors = tuple(2 if p else 1 for p in (pooled or (True,) * ndim))
+        halved = [*(pooled or (True,) * ndim)]
+        if slices is not None:
+            halved[0] = False
+        self.factors = tuple(2 if p else 1 for p in halved)
         self.depth = depth
         plane = range(ndim - 2, ndim)
-        groups = [plane] if ndim == 2 else [plane, range(ndim - 2)]
-        kernels = [_Kernels(ndim, channels_in, depth, width) for _ in groups]
+        flat = slices is not None
+        groups = [plane] if ndim == 2 or flat else [plane, range(ndim - 2)]
+        kernels = [_Kernels(ndim, channels_in, depth, width, flat=flat) for _ in groups]
         self.kernels = nn.ModuleList(kernels)
         self.branches = nn.ModuleList(
             _Branch(own, axes[0], Direction(axis, sign), self.factors, (self.blind[axis] + 1) // 2)
@@ -270,8 +292,17 @@ class BlindSpotUNet(nn.Module):
         )
         conv = CONV[ndim]
         seen = len(self.branches) * width
+        self.slices = slices or 0
+        if self.slices:
+            self.whole = nn.Sequential(conv(seen, width, 1), nn.LeakyReLU(SLOPE))
+            self.beside = nn.ModuleList(
+                Shift(Direction(0, sign), count) for count in range(1, self.slices + 1) for sign in (1, -1)
+            )
         self.join = nn.Sequential(
-            conv(seen, seen, 1), nn.LeakyReLU(SLOPE), conv(seen, 2 * width, 1), nn.LeakyReLU(SLOPE)
+            conv(seen + 2 * self.slices * width, seen, 1),
+            nn.LeakyReLU(SLOPE),
+            conv(seen, 2 * width, 1),
+            nn.LeakyReLU(SLOPE),
         )
         self.head = FLOAT_CONV[ndim](2 * width, channels_out, 1)
         self.scale = Scale(conditions)
@@ -285,6 +316,17 @@ class BlindSpotUNet(nn.Module):
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
         fan_in = prod(self.head.weight.shape[1:])
         nn.init.normal_(self.head.weight, std=fan_in**-0.5)
+
+    def from_flat(self, weights: Mapping[str, Tensor]) -> None:
+        """Begin as a network for single slices, with its weights; what the slices beside tell is still to be learnt."""
+        own = self.state_dict()
+        for name, value in weights.items():
+            # Kernels and layers of width 1 get an axis of length 1; the first layer that joins has more inputs.
+            given = value[:, :, None] if own[name].ndim == value.ndim + 1 else value
+            fitted = torch.zeros_like(own[name])
+            fitted[tuple(slice(0, n) for n in given.shape)] = given
+            own[name] = fitted
+        self.load_state_dict(own)
 
     @property
     def stride(self) -> tuple[int, ...]:
@@ -305,19 +347,26 @@ class BlindSpotUNet(nn.Module):
     def _whole(self, x: Tensor) -> Tensor:
         image = x[:, : self.channels_in]
         together = self.training and image.shape[-1] == image.shape[-2] and self.blind[-1] == self.blind[-2]
-        seen = torch.cat(self._together(image) if together else [branch(image) for branch in self.branches], 1)
-        out: Tensor = self.head(self.join(seen))
+        whole = self._together(image) if together else [branch.look(image) for branch in self._looking()]
+        seen = [branch.shift(part) for branch, part in zip(self._looking(), whole, strict=True)]
+        if self.slices:
+            around = self.whole(torch.cat(whole, 1))
+            seen += [beside(around) for beside in self.beside]
+        out: Tensor = self.head(self.join(torch.cat(seen, 1)))
         return torch.cat([out, self.scale(x[:, self.channels_in :])], 1) if self.conditions else out
+
+    def _looking(self) -> list[Any]:
+        return list(self.branches)
 
     def _together(self, image: Tensor) -> list[Tensor]:
         """Turn copies of the image instead of the kernels: the same, and faster in training, one batch for all."""
         y, x = image.ndim - 2, image.ndim - 1
         turned = image.transpose(y, x)
         sides = torch.cat([image, image.flip(y), turned, turned.flip(y)])
-        up, down, left, right = self.branches[0](sides).chunk(4)
+        up, down, left, right = self._looking()[0].look(sides).chunk(4)
         seen = [up, down.flip(y), left.transpose(y, x), right.flip(y).transpose(y, x)]
         if len(self.branches) > 4:  # along the first of three axes
-            before, after = self.branches[4](torch.cat([image, image.flip(2)])).chunk(2)
+            before, after = self._looking()[4].look(torch.cat([image, image.flip(2)])).chunk(2)
             seen += [before, after.flip(2)]
         return seen
 
