@@ -112,6 +112,7 @@ def train(guide: Guide, widget: Any) -> None:
         widget.method.length.minutes.setValue(MINUTES)
     else:
         widget.method.length.set_steps(STEPS)
+    guide.pause(0.3)
     guide.film.begin()
     guide.film.take(guide.viewer)
     guide.click(widget.run.train)

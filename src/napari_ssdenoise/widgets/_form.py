@@ -30,6 +30,7 @@ from napari_ssdenoise.algorithms._base import AUTO
 _UNBOUNDED = 10**9
 _FINE = 12  # decimals
 _BORDER = 4  # pixels that a theme may take around a scrolled form
+REVEAL_MS = 100  # nested layouts need several rounds
 
 
 class FloatBox(QDoubleSpinBox):
@@ -298,6 +299,10 @@ class FormArea(QScrollArea):
         super().__init__(parent)
         self._least = least
         self._opened: QWidget | None = None
+        self._revealing = QTimer(self)
+        self._revealing.setSingleShot(True)
+        self._revealing.setInterval(REVEAL_MS)
+        self._revealing.timeout.connect(self._show_opened)
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -320,7 +325,7 @@ class FormArea(QScrollArea):
     def reveal(self, section: QWidget) -> None:
         """Scroll to a section that was opened, once it has got its size."""
         self._opened = section
-        QTimer.singleShot(0, self._show_opened)
+        self._revealing.start()
 
     def _show_opened(self) -> None:
         if self._opened is not None:
