@@ -52,6 +52,7 @@ NOT_RUN = {
         "from dask_jobqueue": NEEDS_CLUSTER,
         "cluster = SLURMCluster": NEEDS_CLUSTER,
     },
+    "docs/comparison.md": {"python benchmarks/quality.py": "needs images that are not part of the repository"},
     "docs/install.md": {
         "python3 -m venv": SETS_UP,
         ".venv/bin/pip install": SETS_UP,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,20 @@ PATIENCE = 120_000  # ms; the first job imports torch, on machines that may be b
 def viewer(make_napari_viewer_proxy: Callable[..., Any]) -> Any:
     """Return a viewer behind the proxy that napari hands to plugins; setting layers from other threads is an error."""
     return make_napari_viewer_proxy()
+
+
+@pytest.fixture
+def as_program() -> Callable[..., Any]:
+    """Return a function that calls another as a program of its own would: with as many threads as the widgets' workers.
+
+    The main thread may have another number here, as libraries of the viewer set it, and sums then round differently.
+    """
+
+    def call(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(function, *args, **options).result()
+
+    return call
 
 
 @dataclass(frozen=True)

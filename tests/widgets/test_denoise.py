@@ -483,7 +483,9 @@ def test_torch_comes_with_the_first_job_and_pyqtgraph_leaves_the_hooks_alone(vie
     assert (sys.excepthook, threading.excepthook) == hooks
 
 
-def test_the_copied_command_makes_the_same_pixels(viewer, open_widget, finish, tmp_path, monkeypatch, notified, qtbot):
+def test_the_copied_command_makes_the_same_pixels(
+    viewer, open_widget, finish, tmp_path, monkeypatch, notified, qtbot, as_program
+):
     np.save(tmp_path / "film.npy", noisy(4, 40, 48))
     (layer,) = viewer.open(tmp_path / "film.npy", plugin="napari")
     layer.axis_labels = ("t", "y", "x")
@@ -500,7 +502,7 @@ def test_the_copied_command_makes_the_same_pixels(viewer, open_widget, finish, t
     out = tmp_path / "again.npy"
     words = shlex.split(command)
     words[words.index("-o") + 1] = str(out)
-    result = CliRunner().invoke(program, words[1:], prog_name="ssdenoise", catch_exceptions=False)
+    result = as_program(CliRunner().invoke, program, words[1:], prog_name="ssdenoise", catch_exceptions=False)
     assert result.exit_code == 0, result.output
     np.testing.assert_array_equal(np.load(out), layer_named(viewer, "film denoised").data)
     # What cannot be repeated is applied by a saved model.

@@ -54,7 +54,13 @@ def open_widget(viewer: Any, qtbot: Any) -> Iterator[Callable[[], EnoughWidget]]
 
 
 def test_the_answer_is_that_of_the_command_which_is_copied(
-    open_widget: Callable[[], EnoughWidget], viewer: Any, qtbot: Any, frames: Any, tmp_path: Path, monkeypatch: Any
+    open_widget: Callable[[], EnoughWidget],
+    viewer: Any,
+    qtbot: Any,
+    frames: Any,
+    tmp_path: Path,
+    monkeypatch: Any,
+    as_program: Any,
 ) -> None:
     np.save(tmp_path / "my film.npy", frames)
     (layer,) = viewer.open(tmp_path / "my film.npy", plugin="napari")
@@ -74,7 +80,7 @@ def test_the_answer_is_that_of_the_command_which_is_copied(
     qtbot.waitUntil(lambda: not widget.busy, timeout=PATIENCE)
     words = shlex.split(QApplication.clipboard().text())
     assert words[:3] == ["ssdenoise", "study", str(tmp_path / "my film.npy")]
-    result = CliRunner().invoke(program, words[1:], prog_name="ssdenoise", catch_exceptions=False)
+    result = as_program(CliRunner().invoke, program, words[1:], prog_name="ssdenoise", catch_exceptions=False)
     assert result.exit_code == 0, result.output
     written = json.loads((tmp_path / "my film.enough" / "data.json").read_text())
     assert [t["risk"] for t in written["trainings"]] == [t.risk for t in study.trainings]
@@ -87,7 +93,7 @@ def test_the_answer_is_that_of_the_command_which_is_copied(
 
 
 def test_copied_code_draws_the_same(
-    open_widget: Callable[[], EnoughWidget], viewer: Any, qtbot: Any, frames: Any, tmp_path: Path
+    open_widget: Callable[[], EnoughWidget], viewer: Any, qtbot: Any, frames: Any, tmp_path: Path, as_program: Any
 ) -> None:
     for name, data in (("first", frames[::2]), ("second", frames[1::2])):
         np.save(tmp_path / f"{name}.npy", data)
@@ -103,7 +109,7 @@ def test_copied_code_draws_the_same(
     qtbot.waitUntil(lambda: not widget.busy, timeout=PATIENCE)
     widget.copy_as("python")
     qtbot.waitUntil(lambda: not widget.busy, timeout=PATIENCE)
-    exec(compile(QApplication.clipboard().text(), "copied", "exec"), names := {})
+    as_program(exec, compile(QApplication.clipboard().text(), "copied", "exec"), names := {})
     assert names["study"].trainings[0].risk == widget.control.study.trainings[0].risk
     assert (tmp_path / "first.enough" / "data.png").exists()
     widget.input.layer_box.set_layer(viewer.layers["second"])

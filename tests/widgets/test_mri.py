@@ -157,6 +157,7 @@ def test_what_is_copied_makes_the_same_pixels(
     method: str,
     steps: int,
     kind: str,
+    as_program: Any,
 ) -> None:
     np.save(tmp_path / "my scan.npy", kspace.transpose(1, 2, 0))
     widget = open_widget()
@@ -174,10 +175,10 @@ def test_what_is_copied_makes_the_same_pixels(
         words = shlex.split(copied)
         assert words[:2] == ["ssdenoise", "reconstruct"]
         assert "--axes" in words
-        result = CliRunner().invoke(program, words[1:], prog_name="ssdenoise", catch_exceptions=False)
+        result = as_program(CliRunner().invoke, program, words[1:], prog_name="ssdenoise", catch_exceptions=False)
         assert result.exit_code == 0, result.output
     else:
-        exec(compile(copied, "copied", "exec"), {})
+        as_program(exec, compile(copied, "copied", "exec"), {})
     np.testing.assert_array_equal(np.asarray(open_volume(tmp_path / "my scan.reconstructed.nii.gz")), shown)
 
 

@@ -650,7 +650,7 @@ def test_importing_the_widget_loads_neither_torch_nor_the_plot():
     assert done.stdout.split() == ["False", "False"]
 
 
-def test_the_copied_command_makes_the_same_pixels(viewer, open_widget, finish, tmp_path):
+def test_the_copied_command_makes_the_same_pixels(viewer, open_widget, finish, tmp_path, as_program):
     np.save(tmp_path / "cells.npy", waves(40, 48))
     viewer.open(tmp_path / "cells.npy", plugin="napari")
     widget = open_widget()
@@ -663,6 +663,6 @@ def test_the_copied_command_makes_the_same_pixels(viewer, open_widget, finish, t
     assert words[:2] == ["ssdenoise", "upscale"]
     out = tmp_path / "again.npy"
     words[words.index("-o") + 1] = str(out)
-    result = CliRunner().invoke(program, words[1:], prog_name="ssdenoise", catch_exceptions=False)
+    result = as_program(CliRunner().invoke, program, words[1:], prog_name="ssdenoise", catch_exceptions=False)
     assert result.exit_code == 0, result.output
     np.testing.assert_array_equal(np.load(out), layer_named(viewer, "cells (x2)").data)
