@@ -24,7 +24,8 @@ from napari_ssdenoise.widgets._job import Stopped
 if TYPE_CHECKING:
     from napari_ssdenoise.model import TrainedModel
 
-HEAVY = ("torch", "napari_ssdenoise.engine.trainer", "napari_ssdenoise.engine.stream")
+# The third is what torch's optimisers import when the first of them is made, for a second.
+HEAVY = ("torch", "napari_ssdenoise.engine.trainer", "torch._dynamo", "napari_ssdenoise.engine.stream")
 _GLANCE = 0.05  # seconds between two looks at whether to stop
 _lock = Lock()
 _loading: list[Future[None]] = []  # one, once it has begun
