@@ -268,6 +268,8 @@ CASES = [(page, kind) for page, found in BLOCKS.items() for kind in sorted({bloc
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # bioimageio leaves files open
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 @pytest.mark.parametrize(("page", "language"), [case for case in CASES if case != ("README.md", "python")])
 def test_the_blocks_of_a_page_run(page, language, folder, monkeypatch):
     from napari_ssdenoise.engine.trainer import Trainer
