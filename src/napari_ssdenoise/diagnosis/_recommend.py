@@ -148,9 +148,9 @@ def _choose(
     mask, lattice = struct_mask(noise), sub_lattices(noise)
     if lattice and "blindspot" in known:
         reasons.append(
-            "neighbouring pixels share noise, those further apart do not: a blind-spot network that sees every"
+            "neighbouring pixels share noise, those further apart do not: a blind-spot network that sees every so many "
+            "pixels only (sub-lattices) keeps clear of it."
         )
-        reasons[-1] += " so many pixels only (sub-lattices) keeps clear of it."
         return "blindspot", {**_blindspot_settings(noise, channels), "lattice": lattice}, reasons
     if mask:
         reasons.append("neighbouring pixels share noise: Noise2Void must hide those neighbours as well (structN2V).")
