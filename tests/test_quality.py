@@ -116,6 +116,52 @@ def test_the_estimated_psnr_is_the_true_one(noise: Any, blur: float) -> None:
     assert found.noisy == pytest.approx(psnr(noisy, clean, 200.0), abs=0.2)
 
 
+class Remembering(Blur):
+    """A filter that knows a part of one image's noise by heart, and tells how far off it is."""
+
+    remembered: torch.Tensor
+    told: float
+
+    def forward(self, noisy: torch.Tensor) -> torch.Tensor:
+        mean = self.layer(noisy) + self.remembered
+        return torch.cat([mean, torch.full_like(mean, self.told)], 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doubtful(Filter):
+    key: ClassVar[str] = "doubtful"
+    outputs: ClassVar[tuple[str, ...]] = ("mean", "std")
+    tails: ClassVar[float] = 0.9
+    mirrored: ClassVar[bool] = False
+
+    def build(self, channels: int, pooled: Any) -> Any:
+        return Remembering(len(pooled), channels, self.blur)
+
+    def read_out(self, raw: torch.Tensor, noisy: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"mean": raw[:, :1], "std": self.tails * raw[:, 1:]}
+
+
+def test_noise_that_was_learnt_by_heart_is_told_by_the_models_own_doubt() -> None:
+    clean = scene(256, 256)
+    noisy = gaussian(clean)
+    denoiser = replace(model(1.5), algorithm=Doubtful(blur=1.5))
+    network: Any = Doubtful(blur=1.5).build(1, (False, False)).eval()
+    network.remembered = torch.tensor((noisy - clean) * 0.2 / 20.0, dtype=torch.float32)[None, None]
+    network.told = 0.0
+    denoiser = replace(denoiser, network=network)
+    error = float(np.sqrt(np.mean((denoiser.predict(noisy) - clean) ** 2)))
+    true = psnr(denoiser.predict(noisy), clean, 200.0)
+    found = {}
+    for told in (0.3, 1.0):
+        network.told = told * error / 20.0
+        found[told] = assess(denoiser, noisy, data_range=200.0).psnr
+    assert found[1.0] is not None
+    assert found[0.3] is not None
+    assert found[1.0].value == pytest.approx(true, abs=0.1)
+    assert found[1.0].low < true < found[1.0].high
+    assert found[0.3].value > true + 0.7
+
+
 @pytest.mark.parametrize("kind", ["frames", "target", "images"])
 def test_other_views_of_the_scene_give_the_psnr_without_knowing_the_noise(kind: str) -> None:
     clean = scene(192, 192)

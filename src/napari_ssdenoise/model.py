@@ -269,6 +269,12 @@ class TrainedModel:
         ndarray, float32
             In the region's shape and the volume's units.
         """
+        return self.outputs_of(volume, region, predictor=predictor, context=context)["mean"]
+
+    def outputs_of(
+        self, volume: Any, region: Sequence[slice], *, predictor: Predictor | None = None, context: int | None = None
+    ) -> dict[str, NDArray[np.float32]]:
+        """Return all of the algorithm's outputs for a part of a volume; see `predict_part`."""
         from napari_ssdenoise.engine.execute import execute
         from napari_ssdenoise.engine.plan import Plan, Unit
         from napari_ssdenoise.engine.tiles import TilePlan, single_tile
@@ -281,7 +287,8 @@ class TrainedModel:
         target = [by_axis[axis] for axis in layout.spatial]
         shape = layout.spatial_shape(opened.shape)
         tile = single_tile(target, shape, halo, predictor.stride, predictor.margin)
-        out = np.empty([s.stop - s.start for s in whole_region], np.float32)
+        size = [s.stop - s.start for s in whole_region]
+        out = {name: np.empty(size, np.float32) for name in self.algorithm.outputs}
         indices = product(*(range(by_axis[axis].start, by_axis[axis].stop) for axis in layout.batch))
         origin = [s.start for s in whole_region]
         whole = TilePlan(shape, shape, predictor.halo, predictor.stride, predictor.margin)
@@ -291,8 +298,9 @@ class TrainedModel:
             key = tuple(
                 k if k == slice(None) else slice(k.start - o, k.stop - o) for k, o in zip(key, origin, strict=True)
             )
-            out[key] = layout.from_network(piece.images["mean"])
-        return joined("mean", out) if len(region) < opened.ndim else out
+            for name, image in out.items():
+                image[key] = layout.from_network(piece.images[name])
+        return {name: joined(name, image) for name, image in out.items()} if len(region) < opened.ndim else out
 
     def plan(
         self,

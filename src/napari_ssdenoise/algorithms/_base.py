@@ -120,6 +120,8 @@ class Algorithm(ABC):
     # What it is for: "denoise", or "upscale" for a result with smaller pixels.
     purpose: ClassVar[Literal["denoise", "upscale"]] = "denoise"
     outputs: ClassVar[tuple[str, ...]] = ("mean",)
+    # The output "std" in parts of the root mean square error: errors with heavy tails have narrower intervals.
+    tails: ClassVar[float] = 1.0
     # Whether images are mirrored at their borders; else zeros surround them, as in every convolution.
     mirrored: ClassVar[bool] = True
     # How Adam averages gradients; the steps in which its rate rises, and the share of the training before it falls.

@@ -35,9 +35,6 @@ SURE = 0.3  # of that measure: how far the logarithm of the truth may be from it
 SMOOTHEST = 0.1  # part of the pixels that are predicted most surely
 CALIBRATED_ON = 120_000  # pixels that were learnt from, beside the spared ones
 COARSE_TO_FINE = ((16, 40), (4, 10), (1, 1))  # of all candidates: on every so many pixels, and so many go on
-# A deviation that is right in the mean square makes intervals that hold too often (74 % for 68 %): most errors are
-# smaller, a few much larger than a normal distribution has them. This much of it serves both intervals.
-TAILS = 0.95
 SLICES = 2  # on either side, where slices are looked at together
 EPOCHS = 240  # on one image of 512 x 512, its result is best after about so many, and 0.1 dB worse after twice as many
 
@@ -57,6 +54,9 @@ class BlindSpot(WarmStarted):
     )
     doi: ClassVar[str] = "10.48550/arXiv.1901.10277"
     outputs: ClassVar[tuple[str, ...]] = ("mean", "prior", "std")
+    # A deviation that is right in the mean square makes intervals that hold too often (74 % for 68 %): most errors are
+    # smaller, a few much larger than a normal distribution has them. This much of it serves both intervals.
+    tails: ClassVar[float] = 0.95
     # A mirrored image would show pixels near the border to themselves.
     mirrored: ClassVar[bool] = False
     momenta: ClassVar[tuple[float, float]] = (0.9, 0.99)
@@ -297,7 +297,7 @@ class BlindSpot(WarmStarted):
         model, raw, conditions = self._split(raw, channels)
         prior = model.prior(raw, conditions)
         mean, std = model.posterior(noisy[:, :channels], prior, conditions)
-        return {"mean": mean, "prior": model.clean(prior.mean, conditions), "std": TAILS * std}
+        return {"mean": mean, "prior": model.clean(prior.mean, conditions), "std": self.tails * std}
 
     def _disturbed(self, noisy: Tensor, channels: int, rng: Generator) -> tuple[Tensor, Tensor]:
         """Change the input in every step, so that the network learns nothing by heart.

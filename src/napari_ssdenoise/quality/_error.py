@@ -6,7 +6,10 @@ noise adds; the latter is half the variance of the difference between views (Noi
 With a single view, Stein's unbiased risk estimate does the same from the noise's variance v: the mean of
 ``(f - y)² - v + 2 v df/dy``. The last term is measured by adding a little more noise of the same kind and looking at
 how much of it appears in the result (Ramani, Blu and Unser: Monte-Carlo SURE, IEEE Trans. Image Processing 17, 2008).
-It holds for noise that depends on the signal as well.
+It holds for noise that depends on the signal as well, but takes the network as given: noise that it learnt by heart
+from this very image makes the result too near to the image, and the estimate too good. A model that foretells its own
+error knows of that, since it was calibrated on pixels that it had not learnt from; but not of images that are unlike
+those. Both go wrong to the same side, so that the larger of the two is believed.
 """
 
 from __future__ import annotations
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 
 # The part of the error that comes from the noise is measured a little too large: small noise passes more easily.
 _PASSED: Final = 0.7
+# Relative error of the mean squared error that a model foretells, on images of known truth (benchmarks/README.md).
+_FORETOLD: Final = 0.06
 
 
 @dataclass(frozen=True)
@@ -100,8 +105,8 @@ def error_of_repeats(places: Sequence[Place], coverage: float) -> MeanSquare | N
 
 
 def error_of_single_views(places: Sequence[Place], coverage: float) -> MeanSquare | None:
-    """Estimate the error from the noise's level (SURE)."""
-    values, uncertain, least, noisy, scatter, weights = [], [], [], [], [], []
+    """Estimate the error from the noise's level (SURE), and from what the model says of it."""
+    values, uncertain, least, noisy, scatter, weights, foretold = [], [], [], [], [], [], []
     for place in places:
         level, image, mask = place.level, place.noisy[0], place.weights
         count = float(mask.sum())
@@ -120,12 +125,14 @@ def error_of_single_views(places: Sequence[Place], coverage: float) -> MeanSquar
         wrong = float((mask * local * ((image - place.denoised[0]) ** 2 - local)).sum()) / count
         scatter.append((2 * float((mask * local**2).sum()) / count + 4 * max(0.0, wrong)) / count)
         weights.append(count)
+        foretold.append(0.0 if place.doubt is None else float((mask * place.doubt**2).sum()) / count)
     if not values:
         return None
     share = np.array(weights) / sum(weights)
     unseen = _scatter(np.array(values), share) * sqrt(1 - coverage)
-    error = float(np.sqrt(share**2 @ scatter + unseen**2 + float(share @ uncertain) ** 2))
-    return MeanSquare(float(share @ values), error, float(share @ least), float(share @ noisy))
+    own = float(share @ foretold)
+    error = float(np.sqrt(share**2 @ scatter + unseen**2 + float(share @ uncertain) ** 2 + (_FORETOLD * own) ** 2))
+    return MeanSquare(max(float(share @ values), own), error, float(share @ least), float(share @ noisy))
 
 
 def _scatter(values: Floats, share: Floats) -> float:

@@ -90,14 +90,16 @@ class Look:
         for place in self._places:
             if not self._repeats:
                 del place.noisy[1:]
-            place.denoised = [view.result(self._runner(view)) for view in place.views[: len(place.noisy)]]
+            first, *others = place.views[: len(place.noisy)]
+            run = self._runner(first)
+            made = first.outputs(run) if first.denoised is None or place.level is not None else {}
+            judged = made["mean"] if first.denoised is None else first.result(run)
+            place.denoised = [judged, *(view.result(self._runner(view)) for view in others)]
+            if "std" in made:
+                place.doubt = made["std"] / self._model.algorithm.tails
             if place.level is not None:
-                view, plain = place.views[0], place.denoised[0]
-                run = self._runner(view)
-                place.nudge = place.level.draw(plain, self._rng)
-                if view.denoised is not None:
-                    plain = view.denoise(run)
-                place.response = (view.denoise(run, _NUDGE * place.nudge) - plain) / _NUDGE
+                place.nudge = place.level.draw(judged, self._rng)
+                place.response = (first.denoise(run, _NUDGE * place.nudge) - made["mean"]) / _NUDGE
 
     def report(self, data_range: float | None) -> Quality:
         """Judge what was seen."""
@@ -127,7 +129,7 @@ class Look:
             self._predictors[key] = told.predictor(device=self._device, precision="float32")
         predictor = self._predictors[key]
         context = CONTEXT if len(view.layout.spatial) == 3 else None
-        return lambda volume, region: self._model.predict_part(volume, region, predictor=predictor, context=context)
+        return lambda volume, region: self._model.outputs_of(volume, region, predictor=predictor, context=context)
 
     def _psnr(self, data_range: float | None) -> PsnrEstimate | None:
         estimate = error_of_repeats if self._repeats else error_of_single_views

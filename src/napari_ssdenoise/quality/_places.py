@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari_ssdenoise.volume import Volume
 
     Region = tuple[slice, ...]
-    Run = Callable[[Any, Region], NDArray[Any]]
+    Run = Callable[[Any, Region], dict[str, NDArray[Any]]]  # all outputs of the algorithm
 
 # Pixels to look at: an image of 512 x 512 is looked at whole, and so are four repeats of it. In stacks, a network takes
 # longer for each, and fewer do.
@@ -59,8 +59,12 @@ class View:
 
     def denoise(self, run: Run, change: Floats | None = None) -> Floats:
         """Return what ``run`` makes of it, or of it with something added, as ``(channels, *spatial)``."""
+        return self.outputs(run, change)["mean"]
+
+    def outputs(self, run: Run, change: Floats | None = None) -> dict[str, Floats]:
+        """Return the same for all of the algorithm's outputs."""
         source = self.volume if change is None else self._changed(change)
-        return self._order(run(source, self.region)).astype(np.float64)
+        return {name: self._order(image).astype(np.float64) for name, image in run(source, self.region).items()}
 
     def _order(self, block: NDArray[Any]) -> NDArray[Any]:
         return self.layout.to_network(np.asarray(block))
@@ -110,6 +114,8 @@ class Place:
         Of the noise, if it could be measured.
     nudge, response : (channels, *spatial)
         Noise that was added to the first view, and the change of its result per unit of that noise.
+    doubt : (channels, *spatial)
+        Root mean square error of the first view's result as the model foretells it, if it does.
     """
 
     views: tuple[View, ...]
@@ -119,6 +125,7 @@ class Place:
     level: NoiseLine | None = None
     nudge: Floats | None = None
     response: Floats | None = None
+    doubt: Floats | None = None
 
     @cached_property
     def weights(self) -> Floats:
