@@ -20,12 +20,17 @@ def explain(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or not text:
         return text or {"MemoryError": "not enough memory"}.get(type(error).__name__, type(error).__name__)
-    return text
+    return f"not enough memory: {text}" if _out_of_memory(error) else text
 
 
 def is_input_error(error: BaseException) -> bool:
     """Tell whether an exception is about the input or the machine, and needs no traceback."""
     if isinstance(error, BrokenPipeError):
         return False
-    out_of_memory = isinstance(error, RuntimeError) and "allocate memory" in str(error)
-    return isinstance(error, INPUT_ERRORS) or out_of_memory or type(error).__name__ == "OutOfMemoryError"
+    return isinstance(error, INPUT_ERRORS) or _out_of_memory(error)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Tell whether torch, which has errors of its own for that, found no memory."""
+    no_memory = isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    return no_memory or type(error).__name__ == "OutOfMemoryError"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_ssdenoise.io._whole import written_whole
 from napari_ssdenoise.samples.imaging import smooth
 
 if TYPE_CHECKING:
@@ -100,9 +101,8 @@ def save_picture(path: Path, panels: Sequence[Panel], truth: NDArray[Any]) -> No
         below = HEADING + height + GAP
         canvas.paste(_grey(panel.plane[detail], low, high, zoom), (left, below))
         draw.rectangle((left, below, left + size * zoom - 1, below + size * zoom - 1), outline=FRAME, width=2)
-    partial = path.with_name(f".{path.name}.partial")
-    canvas.save(partial, format="PNG", optimize=True)
-    partial.replace(path)
+    with written_whole(path) as partial:
+        canvas.save(partial, format="PNG", optimize=True)
 
 
 def save_grid(
@@ -128,9 +128,8 @@ def save_grid(
         top = number // columns * (height + caption + GAP)
         draw.text((left, top + 4), title, fill=INK, font=ImageFont.load_default(15))
         canvas.paste(_grey(plane[detail], low, high, scale), (left, top + caption))
-    partial = path.with_name(f".{path.name}.partial")
-    canvas.save(partial, format="PNG", optimize=True)
-    partial.replace(path)
+    with written_whole(path) as partial:
+        canvas.save(partial, format="PNG", optimize=True)
 
 
 def most_varied(plane: NDArray[Any], size: int) -> tuple[slice, slice]:

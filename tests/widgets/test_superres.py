@@ -465,12 +465,12 @@ def test_stopping_while_it_enlarges(viewer, open_widget, finish, qtbot, monkeypa
     click(widget, "stop")
     finish(widget)
     assert "% of the image is enlarged" in widget.run.status.text()
-    result = layer_named(viewer, "film (x2)")
+    result = layer_named(viewer, "film (x2) (unfinished)")
     assert 0 < result.data.any((1, 2)).sum() < 200  # what was in view first
     monkeypatch.setattr(_upscaling.ArrayDenoising, "reports", work)
     click(widget, "run")
     finish(widget)
-    assert layer_named(viewer, "film (x2) [1]").data.any((1, 2)).all()
+    assert layer_named(viewer, "film (x2)").data.any((1, 2)).all()
 
 
 def test_deleting_the_layer_while_it_adapts_and_before_a_preview(viewer, open_widget, finish, qtbot):

@@ -179,15 +179,12 @@ class Batch:
         OSError
             If it cannot be written; a file that was there is as it was.
         """
-        partial = path.with_name(f".{path.name}.partial")
-        try:
-            with partial.open("w", encoding="utf8", newline="") as file:
-                writer = csv.writer(file)
-                writer.writerow(COLUMNS)
-                writer.writerows(self.rows())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        from napari_ssdenoise.io._whole import written_whole
+
+        with written_whole(path) as partial, partial.open("w", encoding="utf8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(COLUMNS)
+            writer.writerows(self.rows())
 
     def _note(self, outcome: Outcome) -> Outcome:
         self.outcomes[outcome.number] = outcome

@@ -14,6 +14,7 @@ from napari_ssdenoise.cli._program import common, seconds_since_start
 from napari_ssdenoise.cli._report import Reporter, duration
 from napari_ssdenoise.cli._scores import scores, show_scores
 from napari_ssdenoise.cli._training import describe_volume, run_training
+from napari_ssdenoise.io._whole import written_whole
 from napari_ssdenoise.samples import SAMPLES, load_sample
 
 if TYPE_CHECKING:
@@ -128,6 +129,5 @@ def _picture(
 
 
 def _save_figures(path: Path, result: dict[str, Any]) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(result, indent=1, default=str), encoding="utf8")
-    partial.replace(path)
+    with written_whole(path) as partial:
+        partial.write_text(json.dumps(result, indent=1, default=str), encoding="utf8")

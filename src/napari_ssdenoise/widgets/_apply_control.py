@@ -46,6 +46,7 @@ class ApplyControl(Control):
         self._about: dict[str, Any] = {}
         self._paths: dict[str, Path] = {}
         self._last: Progress | None = None
+        self._deleted = False
         self._view: Region | None = None  # read by the thread that computes
         self.made: Made | None = None
 
@@ -127,6 +128,10 @@ class ApplyControl(Control):
 
     def tick(self) -> None:
         self._look()
+        mean = self.results.get(MEAN)
+        if not self._paths and self.job is not None and mean is not None and not mean.alive:
+            self._deleted = True  # there is no file that would be worth going on for
+            self.cancel()
         for result in self.results.values():
             result.refresh(now=not self._timer.isActive())
         last = self._last
@@ -141,9 +146,26 @@ class ApplyControl(Control):
             hidden = " Click the eye of the uncertainty layer to see it." if UNCERTAINTY in self.results else ""
             self.panel.say(f"Done: {' and '.join(map(self._where, self.results))}.{hidden}")
             return
+        self._mark()
+        if self._deleted:
+            self.panel.say("Stopped: the result was deleted.")
+            return
         done = f"{self._last.done} of {self._last.total} blocks are" if self._last is not None else "nothing is"
-        more = "" if not self._paths or self._last is None else " Apply to the same file goes on from there."
-        self.panel.say(f"Stopped: {done} done.{more}")
+        self.panel.say(f"Stopped: {done} done.{self._more}")
+
+    def fail(self, error: Exception) -> str:
+        self._mark()
+        return self._more.strip()
+
+    @property
+    def _more(self) -> str:
+        """What can be made of a part."""
+        return " Apply to the same file goes on from there." if self._paths and self._last is not None else ""
+
+    def _mark(self) -> None:
+        """Let no part look like the whole."""
+        for result in self.results.values():
+            result.mark()
 
     def _look(self) -> None:
         """Note what is in view: the computation goes on there."""
@@ -152,12 +174,13 @@ class ApplyControl(Control):
             self._view = visible_region(self.viewer, source, pixels=1 << 40)
 
     def _where(self, output: str) -> str:
-        layer = self.results[output].layer
-        name = f"“{layer.name}”" if layer is not None else "the result"
-        return f"{name}, saved as {self._paths[output].name}" if self._paths else name
+        result, path = self.results[output], self._paths.get(output)
+        if result.layer is None or not result.alive:  # deleted by hand; its file was made all the same
+            return f"saved as {path.name}" if path else "the result"
+        return f"“{result.layer.name}”" + (f", saved as {path.name}" if path else "")
 
     def _prepare(self, model: TrainedModel, layer: Image, outputs: list[str], paths: dict[str, Path]) -> None:
-        self._paths, self._last = paths, None
+        self._paths, self._last, self._deleted = paths, None, False
         self.results = {output: ResultLayer(self.viewer, layer) for output in outputs}
         self._about = {"version": napari_ssdenoise.__version__, "source": layer.name, **model.describe()}
 

@@ -7,14 +7,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image
+from napari.utils.notifications import show_warning
 from napari.viewer import Viewer
 from qtpy.QtCore import QObject, QTimer, Signal
 
+from napari_ssdenoise._errors import INPUT_ERRORS
 from napari_ssdenoise.widgets._job import Job, Reason, Work
-from napari_ssdenoise.widgets._reports import sentence
+from napari_ssdenoise.widgets._reports import problem, sentence
 from napari_ssdenoise.widgets._run_panel import RunPanel, StatusPanel, describe_seconds
 from napari_ssdenoise.widgets._shown import PreviewLayer, visible_region
-from napari_ssdenoise.widgets._work import Diagnosed, Preview, Stage, Training
+from napari_ssdenoise.widgets._work import Diagnosed, Preview, Stage, Training, Unseen
 
 if TYPE_CHECKING:
     from napari_ssdenoise.engine.trainer import TrainStep
@@ -65,13 +67,22 @@ class Control(QObject):
     def finish(self, reason: Reason) -> None:
         """Take what the job leaves, unless it failed."""
 
+    def fail(self, error: Exception) -> str:
+        """Take what a job leaves that failed; return what to say about it."""
+        return ""
+
     def _end(self, reason: Reason, error: Exception | None) -> None:
         self._timer.stop()
         self.tick()
         self.job = None
         self.panel.set_progress(None)
-        if reason is not Reason.FAILED:
-            self.finish(reason)
+        try:
+            if error is None:
+                self.finish(reason)
+            elif left := self.fail(error):
+                error.add_note(left)
+        except INPUT_ERRORS as refusal:  # of a file that is written at last, here
+            reason, error = Reason.FAILED, refusal
         self.ended.emit(reason, error)
 
 
@@ -132,6 +143,9 @@ class TrainingControl(Control):
         elif isinstance(report, Preview):
             if self.preview is not None and self._mode != "off":
                 self.preview.show(report.image, report.region, report.limits)
+        elif isinstance(report, Unseen):
+            self.panel.preview.setCurrentIndex(self.panel.preview.findData("off"))
+            show_warning(f"The preview is off, as it failed; the training goes on. {problem(report.error)}")
         elif not isinstance(report, Stage):
             if self._last is None:
                 self._began = time.perf_counter() - report.seconds
@@ -167,6 +181,13 @@ class TrainingControl(Control):
             + "".join(f"{sentence(remark)} " for remark in record.get("remarks", ()))
             + ("This was a first look: Train gives a better result." if self.quick else "Apply denoises the image.")
         )
+
+    def fail(self, error: Exception) -> str:
+        training = self.training
+        if isinstance(error, ArithmeticError) or training is None or training.model is None or self._last is None:
+            return ""  # what has diverged is worth nothing
+        self.model = training.model
+        return f"What was learnt in {self._last.step} steps is kept."
 
     def forget_preview(self) -> None:
         """Take the preview away."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
+from napari_ssdenoise.io._whole import written_whole
 from napari_ssdenoise.volume import Volume
 from napari_ssdenoise.widgets._stopping import guarded, interrupting, load_torch
 from napari_ssdenoise.widgets._work import Stage
@@ -96,9 +97,8 @@ def save_study(study: DataStudy, path: Path) -> None:
     if path.suffix.lower() in (".png", ".svg"):
         plot_data(study, path)
         return
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(study.to_json(), indent=1) + "\n", encoding="utf8")
-    partial.replace(path)
+    with written_whole(path) as partial:
+        partial.write_text(json.dumps(study.to_json(), indent=1) + "\n", encoding="utf8")
 
 
 def table_html(study: DataStudy) -> str:

@@ -11,6 +11,8 @@ from typing import Any
 from napari.qt.threading import WorkerBase, WorkerBaseSignals
 from qtpy.QtCore import QCoreApplication, QObject, Signal
 
+from napari_ssdenoise._errors import is_input_error
+
 logger = logging.getLogger(__name__)
 Work = Callable[[Event], Generator[Any, None, None]]
 
@@ -112,7 +114,7 @@ class Job(QObject):
     def _finish(self) -> None:
         self.running = False
         reason, error = self._worker.outcome
-        if error is not None and not isinstance(error, (ValueError, OSError, MemoryError, ArithmeticError)):
+        if error is not None and not is_input_error(error):
             logger.error("a job failed unexpectedly", exc_info=error)
         self.ended.emit(reason, error)
         self.deleteLater()

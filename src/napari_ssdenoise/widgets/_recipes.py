@@ -10,6 +10,7 @@ from napari.layers import Image
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QApplication, QFileDialog, QMenu, QPushButton, QWidget
 
+from napari_ssdenoise.io._whole import written_whole
 from napari_ssdenoise.volume import Volume
 
 if TYPE_CHECKING:
@@ -71,9 +72,8 @@ def deliver(kind: str, recipe: Repeatable, parent: QWidget) -> str:
         if not chosen:
             return ""
         path = Path(chosen if chosen.endswith(".ipynb") else f"{chosen}.ipynb")
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(recipe.notebook(), encoding="utf8")
-        partial.replace(path)
+        with written_whole(path) as partial:
+            partial.write_text(recipe.notebook(), encoding="utf8")
         return f"Saved as {path.name}."
     clipboard = QApplication.clipboard()
     if clipboard is not None:

@@ -10,6 +10,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
 
+from napari_ssdenoise._errors import explain, is_input_error
 from napari_ssdenoise.algorithms import list_algorithms, settings
 from napari_ssdenoise.algorithms._base import AUTO
 from napari_ssdenoise.widgets._form import FormArea, folded
@@ -126,12 +127,13 @@ def sentence(text: str) -> str:
 
 def problem(error: Exception) -> str:
     """Say for people what is wrong."""
-    if not isinstance(error, (ValueError, OSError, MemoryError, ArithmeticError)):
-        return f"Unexpected error: {type(error).__name__}: {error}"
-    # An OSError without its number.
-    text = str(error.strerror if isinstance(error, OSError) and error.strerror else error) or type(error).__name__
+    text = explain(error)
+    if not is_input_error(error):
+        text = f"Unexpected error: {type(error).__name__}: {text}"
     is_name = any(sign in text.partition(" ")[0] for sign in "_='\"/")
-    return text if is_name else sentence(text)
+    text = text if is_name else sentence(text)
+    left = getattr(error, "__notes__", ())  # what a job leaves although it failed
+    return " ".join((f"{text.rstrip('.')}.", *left)) if left else text
 
 
 def describe_settings(key: str, values: dict[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from napari_ssdenoise.axes import Region
 from napari_ssdenoise.widgets._layers import PREVIEW_KEY, Pixels, clip_region, file_metadata, layer_array, look, place
 
+UNFINISHED = "(unfinished)"
 DRAWING_SHARE = 0.25  # of the event loop's time, at most, for a layer that fills
 
 
@@ -184,6 +185,11 @@ class PreviewLayer(AddedLayer):
 
 class ResultLayer(AddedLayer):
     """A denoised image that fills in while it is computed."""
+
+    def mark(self) -> None:
+        """Say in its name that it is a part."""
+        if self.alive and self.layer is not None and UNFINISHED not in self.layer.name:
+            self.layer.name = f"{self.layer.name} {UNFINISHED}"
 
     def finish(self, levels: tuple[Any, ...], limits: tuple[float, float] | None) -> None:
         """Show a finished file in place of the filling one, as people have set it meanwhile."""

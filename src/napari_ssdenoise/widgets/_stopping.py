@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_ssdenoise.io._lazy import UnreadableError, reason
 from napari_ssdenoise.volume import Volume
 from napari_ssdenoise.widgets._job import Stopped
 
@@ -127,7 +128,7 @@ def interruptible(model: TrainedModel, stop: Event) -> TrainedModel:
 
 
 class Guarded:
-    """The data of an image, which raises `Stopped` when it is read after a stop."""
+    """The data of an image, which raises `Stopped` when it is read after a stop, and says when it cannot be read."""
 
     def __init__(self, data: Any, stop: Event) -> None:
         self._data = data
@@ -139,7 +140,15 @@ class Guarded:
     def __getitem__(self, key: Any) -> NDArray[Any]:
         if self._stop is not None and self._stop.is_set():
             raise Stopped
-        return np.asarray(self._data[key])
+        try:
+            return np.asarray(self._data[key])
+        except (Stopped, MemoryError, UnreadableError):
+            raise
+        except Exception as error:  # layers hold arrays of any library, which all fail in their own ways
+            raise OSError(
+                f"a part of the image could not be read: {reason(error)}. Its file is damaged, incomplete or gone; "
+                "open it again, or copy it again from where it came from."
+            ) from error
 
     def release(self) -> None:
         """Let everything be read again: what was made until the stop is to be completed."""

@@ -173,6 +173,7 @@ class UpscaleControl(Control):
             self.panel.say("Stopped: the result was deleted.")
             return
         if reason is not Reason.COMPLETED:
+            self._mark()
             done = f"{last.done / last.total:.0%} of the image is" if isinstance(last, Progress) else "nothing is"
             self.panel.say(f"Stopped: {done} enlarged.")
             return
@@ -184,6 +185,15 @@ class UpscaleControl(Control):
             self.panel.say(f"This is what it becomes{how}. Run enlarges all of the image.")
         else:
             self.panel.say("There is nothing to show any longer: the image was deleted.")
+
+    def fail(self, error: Exception) -> str:
+        self._mark()
+        return ""
+
+    def _mark(self) -> None:
+        """Let no part look like the whole."""
+        if self.result is not None:
+            self.result.mark()
 
     def _note_made(self) -> None:
         """Note how a result was made."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_ssdenoise._errors import is_input_error
 from napari_ssdenoise.algorithms._base import AUTO
 from napari_ssdenoise.axes import Channels, Region
 from napari_ssdenoise.volume import Volume
+from napari_ssdenoise.widgets._job import Stopped
 from napari_ssdenoise.widgets._layers import contrast_limits
 from napari_ssdenoise.widgets._stopping import (
     guarded,
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from napari_ssdenoise.engine.trainer import Trainer
     from napari_ssdenoise.model import TrainedModel
 
+logger = logging.getLogger(__name__)
 Limits = tuple[float, float]
 
 PREVIEW_INTERVAL = 2.0
@@ -75,6 +79,13 @@ class Preview:
     image: NDArray[np.float32]
     region: Region
     limits: Limits
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """A preview that could not be made, and why."""
+
+    error: Exception
 
 
 @dataclass
@@ -202,11 +213,22 @@ class Previewer:
         wait = 0.0 if self.shown is not None and region != self.shown else PREVIEW_INTERVAL
         return time.perf_counter() - self.ended >= max(wait, self.cost * (1 / PREVIEW_SHARE - 1))
 
-    def show(self, make: Callable[[], TrainedModel]) -> Iterator[Preview]:
-        """Denoise the region with a model, which is made if there is one."""
+    def show(self, make: Callable[[], TrainedModel]) -> Iterator[Preview | Unseen]:
+        """Denoise the region with a model, which is made if there is one; what fails does not end the training."""
         region = self.window.region
         if region is None:
             return
+        try:
+            yield self._denoise(make, region)
+        except Stopped:
+            raise
+        except Exception as error:
+            if not is_input_error(error):
+                logger.error("a preview failed unexpectedly", exc_info=error)
+            self.window.region, self.ended = None, time.perf_counter()
+            yield Unseen(error)
+
+    def _denoise(self, make: Callable[[], TrainedModel], region: Region) -> Preview:
         started = time.perf_counter()
         model = make()
         image = model.predict_part(
@@ -216,7 +238,7 @@ class Previewer:
         self.ended = time.perf_counter()
         self.cost, self.shown = self.ended - started, region
         self.window.adapt(self.cost)
-        yield Preview(image, region, contrast_limits(image))
+        return Preview(image, region, contrast_limits(image))
 
 
 def as_shown(image: NDArray[np.float32], volume: Volume) -> NDArray[Any]:

@@ -328,7 +328,8 @@ class DenoiseWidget(DockedWidget):
 
     def _end_training(self, reason: Reason, error: Exception | None) -> None:
         training = self.training.training
-        made = None if training is None or reason is Reason.FAILED else training.model
+        lost = reason is Reason.FAILED and isinstance(error, ArithmeticError)  # it has diverged
+        made = None if training is None or lost else training.model
         if made is not None and training is not None and not (self.training.quick and self.model is not None):
             self.model = made  # a first look must not take the place of a long training
             if not self.training.quick and not self._closed:
