@@ -146,7 +146,7 @@ def test_noise_that_was_learnt_by_heart_is_told_by_the_models_own_doubt() -> Non
     noisy = gaussian(clean)
     denoiser = replace(model(1.5), algorithm=Doubtful(blur=1.5))
     network: Any = Doubtful(blur=1.5).build(1, (False, False)).eval()
-    network.remembered = torch.tensor((noisy - clean) * 0.2 / 20.0, dtype=torch.float32)[None, None]
+    network.remembered = torch.tensor((noisy - clean) * 0.02 / 20.0, dtype=torch.float32)[None, None]
     network.told = 0.0
     denoiser = replace(denoiser, network=network)
     error = float(np.sqrt(np.mean((denoiser.predict(noisy) - clean) ** 2)))
@@ -157,9 +157,9 @@ def test_noise_that_was_learnt_by_heart_is_told_by_the_models_own_doubt() -> Non
         found[told] = assess(denoiser, noisy, data_range=200.0).psnr
     assert found[1.0] is not None
     assert found[0.3] is not None
-    assert found[1.0].value == pytest.approx(true, abs=0.1)
+    assert found[1.0].value == pytest.approx(true, abs=0.5)
     assert found[1.0].low < true < found[1.0].high
-    assert found[0.3].value > true + 0.7
+    assert found[0.3].value > true + 1.0
 
 
 @pytest.mark.parametrize("kind", ["frames", "target", "images"])

@@ -8,8 +8,8 @@ With a single view, Stein's unbiased risk estimate does the same from the noise'
 how much of it appears in the result (Ramani, Blu and Unser: Monte-Carlo SURE, IEEE Trans. Image Processing 17, 2008).
 It holds for noise that depends on the signal as well, but takes the network as given: noise that it learnt by heart
 from this very image makes the result too near to the image, and the estimate too good. A model that foretells its own
-error knows of that, since it was calibrated on pixels that it had not learnt from; but not of images that are unlike
-those. Both go wrong to the same side, so that the larger of the two is believed.
+error was calibrated on pixels that it had not learnt from, and knows of that: where it foretells more, it is mostly
+believed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 # The part of the error that comes from the noise is measured a little too large: small noise passes more easily.
 _PASSED: Final = 0.7
-# Relative error of the mean squared error that a model foretells, on images of known truth (benchmarks/README.md).
+# How far a model is believed that foretells a larger error, and what that is uncertain by, as a part of it: chosen on
+# images of known truth, on which long training makes models too cautious (benchmarks/README.md).
+_BELIEVED: Final = 2 / 3
 _FORETOLD: Final = 0.06
 
 
@@ -130,9 +132,11 @@ def error_of_single_views(places: Sequence[Place], coverage: float) -> MeanSquar
         return None
     share = np.array(weights) / sum(weights)
     unseen = _scatter(np.array(values), share) * sqrt(1 - coverage)
-    own = float(share @ foretold)
-    error = float(np.sqrt(share**2 @ scatter + unseen**2 + float(share @ uncertain) ** 2 + (_FORETOLD * own) ** 2))
-    return MeanSquare(max(float(share @ values), own), error, float(share @ least), float(share @ noisy))
+    value, own = float(share @ values), float(share @ foretold)
+    more = max(0.0, own - value)
+    doubts = (unseen, float(share @ uncertain), (1 - _BELIEVED) * more, _FORETOLD * own)
+    error = sqrt(float(share**2 @ scatter) + sum(doubt**2 for doubt in doubts))
+    return MeanSquare(value + _BELIEVED * more, error, float(share @ least), float(share @ noisy))
 
 
 def _scatter(values: Floats, share: Floats) -> float:
