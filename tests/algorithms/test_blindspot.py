@@ -246,6 +246,16 @@ def test_noise_that_rows_share_is_removed_on_every_second_row() -> None:
     np.testing.assert_allclose(found, whole, atol=0.05)
 
 
+def test_rows_of_a_stack_that_share_noise_are_denoised_with_the_slices_beside() -> None:
+    clean, rng = np.stack([waves(64, 64)] * 5), np.random.default_rng(0)
+    even = rng.normal(0, 7, (5, 65, 64))
+    stack = ssd.Volume((clean + even[:, 1:] + even[:, :-1]).astype(np.float32), "ZYX")
+    model = ssd.train(stack, BlindSpot(**SMALL, lattice="2,1", slices=1), spatial="ZYX", steps=150)
+    found, whole = model.predict(stack), model.predict(stack, tile=(3, 32, 32))
+    assert np.mean((found - clean) ** 2) < 40  # noise: 98
+    np.testing.assert_allclose(found, whole, atol=0.05)
+
+
 def test_sub_lattices_are_not_turned_unless_they_are_square() -> None:
     assert BlindSpot(lattice="2").symmetries("ZYX") == ("Z", "Y", "X", "YX")
     assert BlindSpot(lattice="2,1").symmetries("YX") == ("Y", "X")

@@ -161,6 +161,18 @@ def test_slices_beside_are_seen_whole_and_the_own_one_without_the_pixel() -> Non
     assert network.stride[0] == 1
 
 
+@pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
+def test_slices_beside_are_cut_into_sub_lattices_like_the_own_one(training: bool) -> None:
+    network = random_network(3, depth=1, slices=1, lattice=(1, 2, 2)).train(training)
+    gradient = gradients(network, random_image(1, 1, 5, 16, 16), (2, 6, 7))
+    assert gradient[2, 6, 7] == 0
+    assert (gradient[[1, 3], 6, 7] > 0).all()
+    own = torch.zeros_like(gradient, dtype=torch.bool)
+    own[1:4, ::2, 1::2] = True
+    assert torch.count_nonzero(gradient[~own]) == 0  # no neighbour, which shares its noise, in any slice
+    assert (network.reach()[0], network.stride) == (1, (1, 4, 4))
+
+
 def test_a_network_for_stacks_begins_as_that_for_slices() -> None:
     torch.manual_seed(0)
     flat = BlindSpotUNet(2, 1, 2, 4, depth=2, width=8).eval()
