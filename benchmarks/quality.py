@@ -81,7 +81,7 @@ class Data:
 
     @property
     def has_frames(self) -> bool:
-        return self.learn.sizes.get("T", 1) > 1 and len(self.tests) == 1
+        return self.learn.sizes.get("T", 1) > 1 and len(self.tests) == 1 and self.tests[0][0].ndim == 2
 
 
 Case = tuple[str, Callable[[], Data]]

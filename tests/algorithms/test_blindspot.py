@@ -256,6 +256,19 @@ def test_rows_of_a_stack_that_share_noise_are_denoised_with_the_slices_beside() 
     np.testing.assert_allclose(found, whole, atol=0.05)
 
 
+@pytest.mark.parametrize("photons", [False, True])
+def test_noise_that_neighbours_share_is_measured_as_strong_as_it_is(photons: bool) -> None:
+    clean, rng = waves(256, 256), np.random.default_rng(0)
+    level = np.sqrt(clean) if photons else 10.0
+    white = rng.normal(0, 1, (257, 257))
+    shared = (white[1:, 1:] + white[:-1, 1:] + white[1:, :-1] + white[:-1, :-1]) / 2
+    image = Volume((clean + level * shared).astype(np.float32), "YX")
+    fitted = ssd.Trainer(BlindSpot(**SMALL, lattice="2"), image, steps=1).algorithm
+    offset, read_noise = fitted.offset or 0.0, fitted.read_noise or fitted.sigma or 0.0
+    variance = (fitted.gain or 0.0) * (clean.mean() - offset) + read_noise**2
+    assert variance == pytest.approx(np.mean(level**2), rel=0.2)
+
+
 def test_sub_lattices_are_not_turned_unless_they_are_square() -> None:
     assert BlindSpot(lattice="2").symmetries("ZYX") == ("Z", "Y", "X", "YX")
     assert BlindSpot(lattice="2,1").symmetries("YX") == ("Y", "X")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
+    from numpy.typing import NDArray
 
     from napari_ssdenoise.algorithms._base import Conditions
     from napari_ssdenoise.diagnosis import NoiseFit
@@ -62,9 +63,20 @@ class KnownNoise:
 
 
 def find_noise(
-    settings: NoiseSettings, views: Sequence[View], normalization: Normalization, rng: np.random.Generator
+    settings: NoiseSettings,
+    views: Sequence[View],
+    normalization: Normalization,
+    rng: np.random.Generator,
+    spacing: tuple[int, int] = (1, 1),
 ) -> KnownNoise:
     """Complete the settings by what the images show.
+
+    Parameters
+    ----------
+    settings, views, normalization, rng
+        What is known, and where to look.
+    spacing
+        Of the pixels along Y and X that do not share noise.
 
     Raises
     ------
@@ -77,7 +89,7 @@ def find_noise(
     volumes = list({id(view.volume): view.volume for view in views}.values())[:VOLUMES]
     # The parts of a complex image are channels of a network that sees both, and have the same noise.
     parts = views[0].channels if is_parts(views[0].volume) else 1
-    fits = [_estimate(volumes, channel // parts, settings.offset, rng) for channel in range(channels)]
+    fits = [_estimate(volumes, channel // parts, settings.offset, rng, spacing) for channel in range(channels)]
     kind = settings.noise if settings.noise != "auto" else _common_kind([fit.kind for fit in fits])
     limits = (normalization.low, normalization.high)
     return KnownNoise(kind, tuple(_level(settings, kind, fit, limits) for fit in fits))
@@ -117,21 +129,49 @@ def _is_complete(settings: NoiseSettings) -> bool:
     return settings.noise in needed and None not in needed[settings.noise]
 
 
-def _estimate(volumes: Sequence[Volume], channel: int, offset: float | None, rng: np.random.Generator) -> NoiseFit:
+def _estimate(
+    volumes: Sequence[Volume],
+    channel: int,
+    offset: float | None,
+    rng: np.random.Generator,
+    spacing: tuple[int, int] = (1, 1),
+) -> NoiseFit:
     from napari_ssdenoise.diagnosis import estimate_noise
     from napari_ssdenoise.diagnosis._sampling import read_places
 
-    places = []
+    places: list[NDArray[Any]] = []
     for volume in volumes:
         series = next((axis for axis in "TZ" if axis in volume.axes), "")
         places += read_places([volume], channel, series, rng, PIXELS // len(volumes))
     try:
-        return estimate_noise(places, offset=offset)
+        fit = estimate_noise(places, offset=offset)
+        return fit if spacing == (1, 1) else _seen_apart(fit, places, spacing)
     except ValueError as error:
         raise ValueError(
             f"the noise of {volumes[0].name!r} cannot be estimated: {error} Or give it: noise='gaussian' with sigma, "
             "or noise='poisson-gaussian' with gain, offset and read_noise."
         ) from error
+
+
+def _seen_apart(fit: NoiseFit, places: Sequence[NDArray[Any]], spacing: tuple[int, int]) -> NoiseFit:
+    """Correct the strength of noise that neighbours share: their differences, which measure it, hold little of it.
+
+    It is looked at on pixels that are one further apart than those that a network sees, since noise hardly ever ends
+    where sub-lattices begin.
+    """
+    from napari_ssdenoise.diagnosis._noise_fit import Estimate
+    from napari_ssdenoise.quality._noise import NoiseLine, relative_strength
+
+    y, x = (n + 1 if n > 1 else 1 for n in spacing)
+    apart = [place[:, i::y, j::x].astype(float) for place in places for i in range(y) for j in range(x)]
+    gain, read_noise, sigma = float(fit.gain), float(fit.read_noise), float(fit.sigma)
+    if fit.kind not in ("poisson", "poisson-gaussian"):
+        gain, read_noise, sigma = 0.0, sigma or 1.0, sigma or 1.0
+    strength = relative_strength(apart, NoiseLine(gain, read_noise**2 - gain * float(fit.offset)))
+    if strength is None:
+        return fit
+    gain, read_noise, sigma = strength * gain, strength**0.5 * read_noise, strength**0.5 * sigma
+    return replace(fit, gain=Estimate(gain), read_noise=Estimate(read_noise), sigma=Estimate(sigma))
 
 
 def _common_kind(kinds: Sequence[str]) -> str:

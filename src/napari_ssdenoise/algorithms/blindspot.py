@@ -169,7 +169,8 @@ class BlindSpot(WarmStarted):
         """Choose the kind of noise, and estimate what was left open, channel by channel."""
         from napari_ssdenoise.algorithms._noise_fit import filled_in, find_noise
 
-        known = find_noise(self, views, normalization, rng)
+        *_, y, x = self._spacing(2)
+        known = find_noise(self, views, normalization, rng, (y, x))
         conditions = known.conditions(normalization, views[0].channels)
         # What differs from image to image stays open.
         chosen = replace(self, **({"noise": known.kind} if self.per_image else filled_in(known)))

@@ -130,6 +130,17 @@ def measure_noise(places: Sequence[NDArray[np.float64]], *, frames: bool) -> Noi
     )
 
 
+def relative_strength(places: Sequence[NDArray[np.float64]], line: NoiseLine) -> float | None:
+    """Return the variance of the noise in parts of what a line says; None if there is too little to look at.
+
+    Parameters
+    ----------
+    places : each (P, Y, X)
+    """
+    flat = _Flat.join([_Flat.of(place, line, frames=False) for place in places])
+    return flat.scale()[0] if len(flat.power) >= _FEWEST else None
+
+
 def _join(scale: float, error: float, line: Line, mean: float) -> tuple[float, float]:
     """Join the second look with the first, which is the better one for images without structure."""
     variance = line.variance_at(mean)
