@@ -156,13 +156,13 @@ def _estimate(
 def _seen_apart(fit: NoiseFit, places: Sequence[NDArray[Any]], spacing: tuple[int, int]) -> NoiseFit:
     """Correct the strength of noise that neighbours share: their differences, which measure it, hold little of it.
 
-    It is looked at on pixels that are one further apart than those that a network sees, since noise hardly ever ends
+    It is looked at on pixels that are twice as far apart as those that a network sees, since noise hardly ever ends
     where sub-lattices begin.
     """
     from napari_ssdenoise.diagnosis._noise_fit import Estimate
     from napari_ssdenoise.quality._noise import NoiseLine, relative_strength
 
-    y, x = (n + 1 if n > 1 else 1 for n in spacing)
+    y, x = (2 * n if n > 1 else 1 for n in spacing)
     apart = [place[:, i::y, j::x].astype(float) for place in places for i in range(y) for j in range(x)]
     gain, read_noise, sigma = float(fit.gain), float(fit.read_noise), float(fit.sigma)
     if fit.kind not in ("poisson", "poisson-gaussian"):
