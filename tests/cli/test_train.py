@@ -12,8 +12,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from napari_ssdenoise.cli import _training
+from napari_ssdenoise.batch import _training
 from napari_ssdenoise.engine.trainer import Trainer
+from napari_ssdenoise.io import checkpoint as checkpoints
 from napari_ssdenoise.io import write_volume
 from napari_ssdenoise.io.checkpoint import DESCRIPTION, checkpoint_path, load_checkpoint, remove_checkpoint
 from napari_ssdenoise.model import TrainedModel
@@ -112,7 +113,7 @@ def test_damaged_checkpoints_are_recognised(run, noisy, tmp_path, monkeypatch, s
 def test_checkpoints_are_written_now_and_then(run, noisy, monkeypatch, tmp_path, tiny):
     kept = []
     monkeypatch.setattr(_training, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(_training, "_save", lambda trainer, folder, reporter: kept.append((trainer.step, folder)))
+    monkeypatch.setattr(checkpoints, "save_checkpoint", lambda folder, trainer: kept.append((trainer.step, folder)))
     run("train", noisy, "-o", "x.model", "--steps", 3, *tiny)
     assert [step for step, _ in kept] == [1, 2, 3]
 

@@ -13,11 +13,11 @@ import pytest
 from qtpy.QtWidgets import QApplication
 
 from napari_ssdenoise.algorithms import get_algorithm
-from napari_ssdenoise.batch import Job
+from napari_ssdenoise.batch import Job, _training
 from napari_ssdenoise.engine.trainer import Trainer
 from napari_ssdenoise.io import read_volume, write_volume
 from napari_ssdenoise.volume import Volume
-from napari_ssdenoise.widgets import _batch_work, batch
+from napari_ssdenoise.widgets import batch
 from napari_ssdenoise.widgets._batch_work import Share, require_uncertainty
 from napari_ssdenoise.widgets.batch import CURRENT, EACH, SAVED, BatchWidget
 
@@ -159,6 +159,34 @@ def test_uncertainties_are_written_where_a_method_tells_them(open_batch, files, 
         require_uncertainty(model.algorithm, Job(files / "a.npy", tmp_path / "a.npy", std=tmp_path / "b.npy"))
 
 
+def test_axes_are_given_to_files_that_name_none(viewer, open_batch, tmp_path, finish):
+    film = np.random.default_rng(0).normal(100, 20, (12, 32, 40)).astype("float32")
+    np.save(tmp_path / "film.npy", film)
+    np.save(tmp_path / "plane.npy", film[0])
+    layer = viewer.add_image(film[:2], name="open", axis_labels=("z", "y", "x"))
+    widget = open_batch()
+    widget.images.add_paths([tmp_path / "film.npy", tmp_path / "plane.npy"])
+    widget.images.add_layers([layer])
+    widget.output.format_box.setCurrentIndex(widget.output.format_box.findData("ome.zarr"))
+    for wrong, words in (("TQX", "'Q'"), ("TTX", "twice"), ("TCX", "must contain Y and X")):
+        widget.images.axes.setText(wrong)
+        assert words in widget.run.check.text()
+        assert not widget.run.run.isEnabled()
+    widget.images.axes.setText(" tyx ")
+    widget.run.run.click()
+    finish(widget)
+    assert statuses(widget) == ["done", "failed", "done"]
+    assert "name 3 dimensions" in widget.images.text(1, 3)
+    assert read_volume(tmp_path / "out" / "film.denoised.ome.zarr").axes == "TYX"
+    assert read_volume(tmp_path / "out" / "open.denoised.ome.zarr").axes == "ZYX"
+    widget.images.axes.setText("")
+    widget.output.existing.setCurrentIndex(1)
+    widget.run.run.click()
+    finish(widget)
+    assert statuses(widget) == ["done"] * 3  # other axes are another task: the film is denoised again, as a stack
+    assert read_volume(tmp_path / "out" / "film.denoised.ome.zarr").axes == "ZYX"
+
+
 def test_the_time_left_is_told(viewer, open_batch, files, monkeypatch):
     widget = open_batch()
     widget.images.add_paths(files.iterdir())
@@ -203,7 +231,7 @@ def test_what_is_missing_is_said(viewer, open_batch, files, tmp_path):
 
 
 def test_closing_the_dock_stops_the_work(viewer, open_batch, files, qtbot, monkeypatch):
-    monkeypatch.setattr(_batch_work, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(_training, "CHECKPOINT_SECONDS", 0.0)
     widget = open_batch(EACH, steps=10**6)
     widget.images.add_folder(files)
     widget.run.run.click()

@@ -401,6 +401,13 @@ def test_many_on_a_full_disk_keep_their_trainings(many, finish, tmp_path, monkey
     assert sorted(path.name for path in out.iterdir()) == ["a.denoised.ome.zarr", "b.denoised.ome.zarr"]
 
 
+def test_many_go_on_without_checkpoints(many, finish, tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_ssdenoise.io.bundle.write_tensors", full_disk)
+    many.denoise()
+    finish(many)
+    assert statuses(many) == ["done", "done"]  # a checkpoint is no part of what people want
+
+
 @pytest.mark.parametrize("error", [RuntimeError("odd"), MemoryError()], ids=["surprise", "memory"])
 def test_many_with_a_worker_that_fails(many, finish, monkeypatch, error):
     original = training.Trainer.__next__

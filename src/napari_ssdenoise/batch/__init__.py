@@ -18,6 +18,7 @@ from napari_ssdenoise.batch._names import (
     plan_jobs,
 )
 from napari_ssdenoise.batch._outcomes import Batch, Begun, Outcome, Result, Status
+from napari_ssdenoise.batch._training import resume_training, train_with_checkpoints
 
 __all__ = [
     "FORMATS",
@@ -38,4 +39,6 @@ __all__ = [
     "known_suffix",
     "path_for",
     "plan_jobs",
+    "resume_training",
+    "train_with_checkpoints",
 ]

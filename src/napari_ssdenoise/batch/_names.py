@@ -56,6 +56,19 @@ class Job:
         """Whether all of them exist."""
         return all(path.exists() for path in self.outputs)
 
+    def check_outputs(self, *, overwrite: bool) -> None:
+        """Refuse before any work what could not be written.
+
+        Raises
+        ------
+        FileExistsError, FileNotFoundError
+            If an output exists and is not to be replaced, or its folder does not exist.
+        """
+        from napari_ssdenoise.io import check_output
+
+        for path in self.outputs:
+            check_output(path, overwrite=overwrite, folder=known_suffix(path).endswith(".zarr"))
+
 
 def plan_jobs(
     inputs: Sequence[Path],

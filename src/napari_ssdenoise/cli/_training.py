@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from napari_ssdenoise._errors import explain
+from napari_ssdenoise.batch import resume_training, train_with_checkpoints
 from napari_ssdenoise.cli._choosing import AUTO, diagnosed, require_outputs, wants_target
 from napari_ssdenoise.cli._program import Stopped, seconds_since_start
 from napari_ssdenoise.cli._settings import configure, given_settings
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from napari_ssdenoise.engine.trainer import Trainer
     from napari_ssdenoise.model import TrainedModel
 
-CHECKPOINT_SECONDS = 30.0
 DEFAULT_ALGORITHM = "n2v"
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -207,24 +205,13 @@ def run_training(trainer: Trainer, checkpoint: Path, reporter: Reporter) -> dict
         After Ctrl-C, when the checkpoint is written.
     """
     from napari_ssdenoise.engine.device import describe_device
-    from napari_ssdenoise.io.checkpoint import load_checkpoint, remove_checkpoint
 
-    state = load_checkpoint(checkpoint, trainer)
-    if state:
-        trainer.resume(state)
-        reporter.say(f"resuming the training at step {trainer.step} (from {checkpoint})")
-    elif checkpoint.exists():
-        reporter.say(f"{checkpoint} is of another training or damaged: starting from the beginning.")
+    if said := resume_training(trainer, checkpoint):
+        reporter.say(said)
     for remark in trainer.remarks:
         reporter.say(f"note: {remark}")
     reporter.say(f"training {trainer.algorithm.title} on {describe_device(trainer.device, trainer.dtype)}")
-    try:
-        first = _steps(trainer, checkpoint, reporter)
-    except ArithmeticError:
-        remove_checkpoint(checkpoint)  # going on from it would diverge again
-        raise
-    finally:
-        trainer.close()
+    first = _steps(trainer, checkpoint, reporter)
     loss = trainer.history[-1][2] if trainer.history else None
     result = {"steps": trainer.step, "train_seconds": trainer.seconds, "loss": loss, "first_step_seconds": first}
     return result if trainer.moved is None else {**result, **_about_the_start(trainer, reporter)}
@@ -245,41 +232,29 @@ def _steps(trainer: Trainer, checkpoint: Path, reporter: Reporter) -> float | No
     """Take all steps; return when, since the start of the program, the first one was done."""
     first: float | None = None
     mean = 0.0
-    saved = time.monotonic()
+    failures: list[str] = []
+    steps = train_with_checkpoints(trainer, checkpoint, warn=failures.append)
     with stop_between_steps() as stop_asked, reporter.progress("training") as update:
-        for count, step in enumerate(trainer):
+        for count, step in enumerate(steps):
             first = first or seconds_since_start()
             mean += (step.loss - mean) * max(0.02, 1 / (count + 1))
             total = f"/{step.steps}" if step.steps else ""
             update(step.fraction, step.remaining, f"step {step.step}{total}, loss {mean:.4f}")
+            _report(failures, reporter)
             if stop_asked():
-                raise Stopped(_keep(trainer, checkpoint))
-            if time.monotonic() - saved > CHECKPOINT_SECONDS and step.fraction < 1:
-                _save(trainer, checkpoint, reporter)
-                saved = time.monotonic()
-    # Kept until the caller has made use of the weights: a run that is stopped then need not train again.
-    _save(trainer, checkpoint, reporter)
+                steps.close()
+                but = f"but {failures[-1]}" if failures else ""
+                kept = f"which is kept in {checkpoint}. The same command goes on from there."
+                raise Stopped(f"at step {trainer.step}, {but or kept}")
+    _report(failures, reporter)
     return first
 
 
-def _save(trainer: Trainer, checkpoint: Path, reporter: Reporter) -> None:
-    """Write a checkpoint; without one, training still has its worth."""
-    from napari_ssdenoise.io.checkpoint import save_checkpoint
-
-    try:
-        save_checkpoint(checkpoint, trainer)
-    except OSError as error:
-        reporter.fail(f"the checkpoint {checkpoint} could not be written: {explain(error)}. The training goes on.")
-
-
-def _keep(trainer: Trainer, checkpoint: Path) -> str:
-    from napari_ssdenoise.io.checkpoint import save_checkpoint
-
-    try:
-        save_checkpoint(checkpoint, trainer)
-    except OSError as error:
-        return f"at step {trainer.step}, but the checkpoint {checkpoint} could not be written: {explain(error)}."
-    return f"at step {trainer.step}, which is kept in {checkpoint}. The same command goes on from there."
+def _report(failures: list[str], reporter: Reporter) -> None:
+    """Say which checkpoints could not be written."""
+    for failure in failures:
+        reporter.fail(f"{failure} The training goes on.")
+    failures.clear()
 
 
 @contextmanager

@@ -227,8 +227,6 @@ def denoise_all(jobs: Sequence[Job], request: Request, reporter: Reporter) -> di
 
 def denoise_one(job: Job, request: Request, reporter: Reporter) -> dict[str, Any]:
     """Denoise one image; return what is to be said about it."""
-    from napari_ssdenoise.io._writer import check_output
-
     started = seconds_since_start()
     result: dict[str, Any] = {"input": str(job.source), "output": str(job.output)}
     if job.std is not None:
@@ -237,8 +235,7 @@ def denoise_one(job: Job, request: Request, reporter: Reporter) -> dict[str, Any
         reporter.say(f"exists already: {job.output}")
         return {**result, "skipped": True}
     (volume,) = open_all([job.source], request.axes)
-    for path in job.outputs:
-        check_output(path, overwrite=request.overwrite, folder=known_suffix(path).endswith(".zarr"))
+    job.check_outputs(overwrite=request.overwrite)
     reference = open_reference(request.reference, volume, request.axes) if request.reference else None
     reporter.say(f"noisy: {describe_volume(volume)}")
     model = request.model

@@ -25,6 +25,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_ssdenoise.axes import parse_axes
 from napari_ssdenoise.batch import MARK, STD_MARK, Job, Outcome, Status, absolute, images_in, path_for, plan_jobs
 from napari_ssdenoise.widgets._form import add_row, form_layout
 from napari_ssdenoise.widgets._layers import PREVIEW_KEY, layer_volume
@@ -82,6 +83,16 @@ class ImageTable(QWidget):
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addLayout(button_row(self.files, self.folder, self.layers, self.remove))
         outer.addWidget(self.table)
+        self.axes = QLineEdit()
+        self.axes.setPlaceholderText("as the files say")
+        self.axes.setToolTip(
+            "For files that do not name their axes, or wrongly: one letter of TCZYXS per dimension, e.g. TYX for a "
+            "film. Layers have the axes that they are shown with."
+        )
+        form = form_layout()
+        add_row(form, "Axes of files", self.axes)
+        outer.addLayout(form)
+        self.axes.textChanged.connect(lambda _: self.changed.emit())
         self.files.clicked.connect(self._ask_files)
         self.folder.clicked.connect(self._ask_folder)
         self.layers.clicked.connect(lambda: self.add_layers(self._viewer.layers.selection))
@@ -122,6 +133,17 @@ class ImageTable(QWidget):
         volumes = [None if entry.layer is None else layer_volume(entry.layer) for entry in self.entries]
         jobs = [Job(job.source, job.output, volume=volume) for job, volume in zip(planned, volumes, strict=True)]
         return [replace(job, std=uncertainty_of(job.output)) for job in jobs] if uncertainty else jobs
+
+    def chosen_axes(self) -> str | None:
+        """Return the axes of all files; None if each says its own.
+
+        Raises
+        ------
+        ValueError
+            If they are no axes of an image.
+        """
+        text = self.axes.text().strip()
+        return parse_axes(text, (1,) * len(text)) if text else None
 
     def show_share(self, row: int, fraction: float, text: str) -> None:
         """Show how far an image is."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from napari_ssdenoise.algorithms._base import AUTO
-from napari_ssdenoise.batch import Batch, Finished, Job, Result, known_suffix
+from napari_ssdenoise.batch import Batch, Finished, Job, Result, resume_training, train_with_checkpoints
 from napari_ssdenoise.engine.outputs import UNCERTAINTY
 from napari_ssdenoise.recipe import weights_digest
 from napari_ssdenoise.volume import Volume, open_volume, require_intensities
@@ -27,10 +27,8 @@ from napari_ssdenoise.widgets._stopping import (
 from napari_ssdenoise.widgets._work import Method, Stage, diagnosis_of
 
 if TYPE_CHECKING:
-    from napari_ssdenoise.engine.trainer import Trainer
     from napari_ssdenoise.model import TrainedModel
 
-CHECKPOINT_SECONDS = 30.0
 # Of the time for an image that is learnt from first: what the bar takes the training for.
 TRAINING_SHARE = 0.8
 
@@ -51,6 +49,8 @@ class BatchDenoising:
     ----------
     model
         A trained model, or the path of one; None: each image is learnt from, by ``method``.
+    axes
+        Of files that name none, or wrong ones.
     batch
         There once the work has begun.
     """
@@ -59,6 +59,7 @@ class BatchDenoising:
     method: Method
     model: TrainedModel | Path | None = None
     replace: bool = False
+    axes: str | None = None
     batch: Batch | None = None
 
     def reports(self, stop: Event) -> Generator[Any, None, None]:
@@ -77,25 +78,29 @@ class BatchDenoising:
     def _task(self) -> Mapping[str, Any]:
         """Say what is done to each image: results of another task are not taken for done."""
         method = self.method
-        std = {"std": True} if self.jobs[0].std is not None else {}
+        also: dict[str, Any] = {"std": True} if self.jobs[0].std is not None else {}
+        also |= {"axes": self.axes} if self.axes else {}
         if self.model is None:
-            how: dict[str, Any] = {**std, "algorithm": method.algorithm, "settings": method.values, "seed": method.seed}
+            how: dict[str, Any] = {
+                **also,
+                "algorithm": method.algorithm,
+                "settings": method.values,
+                "seed": method.seed,
+            }
             return {**how, "steps": method.steps, "seconds": method.seconds, "augment": method.augment}
         digest = weights_digest(self.model).hexdigest()
-        return {**std, "model": self.model.describe(), "weights": digest, "augment": method.augment}
+        return {**also, "model": self.model.describe(), "weights": digest, "augment": method.augment}
 
     def _denoise(self, job: Job, stop: Event) -> Generator[Any, None, Result]:
         """Denoise one image."""
-        from napari_ssdenoise.io import check_output
         from napari_ssdenoise.io.checkpoint import checkpoint_path, remove_checkpoint
 
         about = {"input": str(job.source), "output": str(job.output)}
         if job.done and not self.replace:
             return {**about, "skipped": True}
-        volume = guarded(open_volume(job.source) if job.volume is None else job.volume, stop)
+        volume = guarded(open_volume(job.source, axes=self.axes) if job.volume is None else job.volume, stop)
         require_intensities(volume)
-        for path in job.outputs:
-            check_output(path, overwrite=self.replace, folder=known_suffix(path).endswith(".zarr"))
+        job.check_outputs(overwrite=self.replace)
         kept = checkpoint_path(job.output)
         model = self.model
         if model is None:
@@ -118,7 +123,6 @@ class BatchDenoising:
         """Learn from one image; what a stopped run had learnt is kept."""
         from napari_ssdenoise.algorithms import get_algorithm
         from napari_ssdenoise.engine.trainer import Trainer
-        from napari_ssdenoise.io.checkpoint import load_checkpoint
 
         method = self.method
         key, values = method.algorithm, method.values
@@ -133,14 +137,15 @@ class BatchDenoising:
         algorithm = get_algorithm(key, **values)
         require_uncertainty(algorithm, job)
         trainer = Trainer(algorithm, volume, **budget)
-        state = load_checkpoint(kept, trainer)
-        if state:
-            trainer.resume(state)
+        resume_training(trainer, kept)
         interrupt_between_layers(trainer.network, stop)
-        try:
-            yield from _steps(trainer, kept, stop, volume)
-        finally:
-            trainer.close()
+        # Released, as the checkpoint knows an image again by parts of it.
+        how: dict[str, Any] = {"interruptions": (Stopped,), "before_keeping": lambda: release(volume)}
+        with closing(train_with_checkpoints(trainer, kept, **how)) as steps:
+            for step in steps:
+                yield Share(TRAINING_SHARE * step.fraction, "learning")
+        if stop.is_set():
+            raise Stopped
         yield Share(TRAINING_SHARE, "learning")
         with interrupting(stop):
             return trainer.model
@@ -159,24 +164,3 @@ def require_uncertainty(algorithm: Any, job: Job) -> None:
             f"{algorithm.title} does not tell the uncertainty of its results. Choose the blind-spot network, or write "
             "no uncertainty."
         )
-
-
-def _steps(trainer: Trainer, kept: Path, stop: Event, volume: Volume) -> Generator[Share, None, None]:
-    """Take all steps, with a checkpoint now and then and at the end, however it comes."""
-    from napari_ssdenoise.io.checkpoint import save_checkpoint
-
-    saved = time.monotonic()
-    try:
-        for step in trainer:
-            yield Share(TRAINING_SHARE * step.fraction, "learning")
-            if time.monotonic() - saved > CHECKPOINT_SECONDS and step.fraction < 1:
-                save_checkpoint(kept, trainer)
-                saved = time.monotonic()
-    except (GeneratorExit, Stopped):
-        release(volume)  # by parts of which the checkpoint knows it again
-        if trainer.step:
-            save_checkpoint(kept, trainer)
-        raise
-    if stop.is_set():
-        raise Stopped
-    save_checkpoint(kept, trainer)

@@ -231,7 +231,8 @@ class BatchWidget(DockedWidget):
         model = self._model()
         if model is not None and not isinstance(model, Path):
             require_uncertainty(model.algorithm, jobs[0])
-        return BatchDenoising(jobs, method, model, bool(self.output.existing.currentData()))
+        replace, axes = bool(self.output.existing.currentData()), self.images.chosen_axes()
+        return BatchDenoising(jobs, method, model, replace, axes)
 
     def _model(self) -> TrainedModel | Path | None:
         choice = self.model_box.currentData()
