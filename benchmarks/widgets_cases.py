@@ -10,7 +10,7 @@ from typing import Any
 from widgets_loop import Watch, summary
 from widgets_viewer import dock, isolated, noisy, open_viewer, pump, wait, zarr_of
 
-WIDGETS = ("Denoise", "Super-resolve", "Reconstruct MRI", "Denoise many", "Compare")
+WIDGETS = ("Denoise", "Super-resolve", "Reconstruct MRI", "Denoise many", "Compare", "Is my data enough?")
 LOOPS = ("plane", "film", "stack")
 
 
