@@ -27,12 +27,16 @@ def open_compare(viewer, qtbot) -> Iterator[Callable[[], CompareWidget]]:
 
     yield make
     for widget in opened:
-        with suppress(RuntimeError):
+        with suppress(RuntimeError, LookupError):  # the test has closed it
             qtbot.waitUntil(lambda widget=widget: not widget.working, timeout=10_000)
             widget.shut_down()
             viewer.window.remove_dock_widget(widget)
             widget.deleteLater()
-    qtbot.waitUntil(lambda: not [w for w in QApplication.allWidgets() if isinstance(w, CompareWidget)], timeout=10_000)
+    qtbot.waitUntil(lambda: not living(), timeout=10_000)
+
+
+def living() -> list[CompareWidget]:
+    return [widget for widget in QApplication.allWidgets() if isinstance(widget, CompareWidget)]
 
 
 @pytest.fixture
@@ -56,6 +60,7 @@ def test_the_split_view_lies_on_the_result_and_goes_with_slider_and_slice(viewer
     assert (widget.before.layer, widget.after.layer) == (before, after)
     viewer.dims.set_current_step(0, 1)
     widget.split.setChecked(True)
+    qtbot.waitUntil(lambda: split_layer(viewer) is not None, timeout=10_000)
     shown = split_layer(viewer)
     np.testing.assert_array_equal(shown.data, after.data[1:2, :, 20:])
     np.testing.assert_allclose(shown.data_to_world((0, 0, 0)), after.data_to_world((1, 0, 20)))
@@ -74,6 +79,7 @@ def test_the_split_view_lies_on_the_result_and_goes_with_slider_and_slice(viewer
 def test_a_split_view_that_is_deleted_is_off(viewer, open_compare, pair, qtbot):
     widget = open_compare()
     widget.split.setChecked(True)
+    qtbot.waitUntil(lambda: split_layer(viewer) is not None, timeout=10_000)
     viewer.layers.remove(split_layer(viewer))
     widget.slider.setValue(20)
     qtbot.waitUntil(lambda: not widget.split.isChecked(), timeout=10_000)
@@ -144,19 +150,78 @@ def test_rings_of_an_image_and_its_result_are_called_no_resolution(open_compare,
 
 
 class Stuck:
-    """Waits when it is read, until it is let go, or breaks."""
+    """Planes full of their numbers; waits when it is read, until it is let go, or breaks."""
 
     shape, ndim, dtype = (3, 32, 40), 3, np.dtype(np.float32)
 
     def __init__(self) -> None:
         self.slow, self.broken = threading.Event(), False
         self.slow.set()
+        self.asked = []  # while slow
 
     def __getitem__(self, key):
+        if not self.slow.is_set():
+            self.asked.append(key[0].start)
         self.slow.wait(30)
         if self.broken:
             raise OSError("the disk is gone")
-        return np.zeros(self.shape, self.dtype)[key]
+        return np.broadcast_to(np.arange(3, dtype=self.dtype)[:, None, None], self.shape)[key]
+
+
+@pytest.fixture
+def stuck(viewer, open_compare, qtbot):
+    """A split view of a hidden layer whose plane 0 is being read, and does not come."""
+    data = Stuck()
+    viewer.add_image(np.zeros(data.shape), name="first")
+    viewer.add_image(data, name="second", contrast_limits=(0, 1), multiscale=False, visible=False)
+    viewer.dims.set_current_step(0, 0)
+    widget = open_compare()
+    data.slow.clear()
+    widget.split.setChecked(True)
+    qtbot.waitUntil(lambda: data.asked == [0], timeout=10_000)
+    yield data, widget
+    data.slow.set()
+
+
+def test_slices_of_the_split_view_are_read_beside_the_event_loop_and_the_newest_wins(viewer, stuck, qtbot):
+    data, widget = stuck
+    for plane in (1, 2):
+        viewer.dims.set_current_step(0, plane)
+        qtbot.waitUntil(lambda: not widget._timer.isActive(), timeout=10_000)  # the event loop goes round
+    assert widget.working
+    assert split_layer(viewer) is None
+    data.slow.set()
+    qtbot.waitUntil(lambda: not widget.working, timeout=10_000)
+    np.testing.assert_array_equal(split_layer(viewer).data, np.full((1, 32, 20), 2))
+    assert data.asked == [0]  # and plane 1 was never read
+
+
+def test_a_slice_that_comes_when_its_layer_is_gone_is_not_shown(viewer, stuck, qtbot):
+    data, widget = stuck
+    viewer.layers.clear()
+    qtbot.waitUntil(lambda: not widget._timer.isActive(), timeout=10_000)
+    data.slow.set()
+    qtbot.waitUntil(lambda: not widget.working, timeout=10_000)
+    assert not viewer.layers
+    assert "Choose two layers" in widget.text.text()
+
+
+def test_a_slice_that_comes_when_the_widget_is_closed_is_not_shown(viewer, stuck, qtbot):
+    data, widget = stuck
+    viewer.window.remove_dock_widget(widget)
+    data.slow.set()
+    qtbot.waitUntil(lambda: not living(), timeout=10_000)
+    assert split_layer(viewer) is None
+
+
+def test_a_slice_that_cannot_be_read_ends_the_split_view_and_says_so(viewer, stuck, qtbot):
+    data, widget = stuck
+    data.broken = True
+    data.slow.set()
+    qtbot.waitUntil(lambda: not widget.working, timeout=10_000)
+    assert "disk is gone" in widget.text.text()
+    assert not widget.split.isChecked()
+    assert split_layer(viewer) is None
 
 
 def test_slow_layers_are_read_beside_the_event_loop_and_faults_are_told(viewer, open_compare, qtbot):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,42 @@ from napari.viewer import Viewer
 from numpy.typing import NDArray
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
+from napari_ssdenoise.volume import ArrayLike
 from napari_ssdenoise.widgets._layers import PREVIEW_KEY, layer_array, place
+
+
+@dataclass(frozen=True)
+class Slice:
+    """What is in view of a layer, all of it along the dimensions that are displayed.
+
+    Attributes
+    ----------
+    array, region
+        The layer's data, and the part of them.
+    across
+        The dimension that runs to the right.
+    """
+
+    array: ArrayLike
+    region: tuple[slice, ...]
+    across: int
+
+    @classmethod
+    def in_view(cls, viewer: Viewer, layer: Image) -> Slice:
+        """Find it; nothing is read."""
+        array, dims = layer_array(layer), viewer.dims
+        offset = dims.ndim - layer.ndim
+        point = np.rint(layer.world_to_data(dims.point[offset:])).astype(int)
+        shown = [d - offset for d in dims.displayed[-2:]]
+        region = [
+            slice(0, n) if d in shown or d >= layer.ndim else slice(i := int(np.clip(point[d], 0, n - 1)), i + 1)
+            for d, n in enumerate(array.shape)
+        ]
+        return cls(array, tuple(region), shown[1])
+
+    def read(self) -> NDArray[Any]:
+        """Return the pixels, with all dimensions of the layer."""
+        return np.asarray(self.array[self.region])
 
 
 class SplitView:
@@ -21,6 +57,7 @@ class SplitView:
     def __init__(self, viewer: Viewer) -> None:
         self.viewer = viewer
         self.layer: Image | None = None
+        self._shown: tuple[Image, Slice, NDArray[Any]] | None = None
         self._hidden: Image | None = None
 
     @property
@@ -28,22 +65,18 @@ class SplitView:
         """Whether it is in the viewer."""
         return self.layer is not None and self.layer in self.viewer.layers
 
-    def show(self, before: Image, after: Image, share: float) -> None:
-        """Show the result right of a share of the width."""
-        region, across = self._slice(after)
-        plane = np.asarray(layer_array(after)[region])
-        cut = min(round(share * plane.shape[across]), plane.shape[across] - 1)
-        part = np.take(plane, range(cut, plane.shape[across]), axis=across)
-        origin = [s.start or 0 for s in region[: after.ndim]]
-        origin[across] = cut
-        where = place(after, origin)["translate"]
-        if self.alive and self.layer is not None:
-            self.layer.data = part
-            self.layer.translate = where
+    def show(self, before: Image, after: Image, seen: Slice, plane: NDArray[Any], share: float) -> None:
+        """Show what was read of the result, right of a share of the width; nothing if one of the layers is gone."""
+        if before not in self.viewer.layers or after not in self.viewer.layers:
+            return
+        self._shown = (after, seen, plane)
+        if self.layer is not None:  # perhaps deleted by hand
+            self.cut(share)
             return
         before.visible = True
         if after.visible:
             after.visible, self._hidden = False, after
+        part, where = _right_of(*self._shown, share)
         options = {**place(after), "translate": where, "metadata": {PREVIEW_KEY: True}}
         if after.rgb:
             options["rgb"] = True
@@ -56,25 +89,27 @@ class SplitView:
         if active is not None:
             self.viewer.layers.selection.active = active
 
+    def cut(self, share: float) -> None:
+        """Show the same slice right of another share of the width, if there is one to show."""
+        if self.alive and self.layer is not None and self._shown is not None:
+            self.layer.data, self.layer.translate = _right_of(*self._shown, share)
+
     def remove(self) -> None:
         """Take it away, and show the result again."""
         if self.alive and self.layer is not None:
             self.viewer.layers.remove(self.layer)
         if self._hidden is not None and self._hidden in self.viewer.layers:
             self._hidden.visible = True
-        self.layer = self._hidden = None
+        self.layer = self._shown = self._hidden = None
 
-    def _slice(self, layer: Image) -> tuple[tuple[slice, ...], int]:
-        """Return the slice in view, whole in the dimensions that are displayed, and the one that runs to the right."""
-        dims, shape = self.viewer.dims, layer_array(layer).shape
-        offset = dims.ndim - layer.ndim
-        point = np.rint(layer.world_to_data(dims.point[offset:])).astype(int)
-        shown = [d - offset for d in dims.displayed[-2:]]
-        region = [
-            slice(0, n) if d in shown or d >= layer.ndim else slice(i := int(np.clip(point[d], 0, n - 1)), i + 1)
-            for d, n in enumerate(shape)
-        ]
-        return tuple(region), shown[1]
+
+def _right_of(layer: Image, seen: Slice, plane: NDArray[Any], share: float) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the right part of a layer's slice, and where it lies in the world."""
+    width = plane.shape[seen.across]
+    cut = min(round(share * width), width - 1)
+    origin = [s.start for s in seen.region[: layer.ndim]]
+    origin[seen.across] = cut
+    return np.take(plane, range(cut, width), axis=seen.across), place(layer, origin)["translate"]
 
 
 class ProfilePlot(QWidget):

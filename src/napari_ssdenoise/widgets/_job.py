@@ -1,4 +1,4 @@
-"""Run a generator in another thread: its reports arrive in the event loop, and it ends for certain, with a reason."""
+"""Run work in another thread: what it reports arrives in the event loop, and it ends for certain, with a reason."""
 
 from __future__ import annotations
 
@@ -118,3 +118,59 @@ class Job(QObject):
             logger.error("a job failed unexpectedly", exc_info=error)
         self.ended.emit(reason, error)
         self.deleteLater()
+
+
+class Newest(QObject):
+    """Looks things up in another thread, one after another; only what was asked for last is shown."""
+
+    failed = Signal(object)  # Exception
+    ended = Signal()  # one of them
+
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
+        self.job: Job | None = None
+        self._asked: tuple[Callable[[], Any], Callable[[Any], None]] | None = None
+        self._running = self._asked
+        self._found: Any = None
+
+    def ask(self, look: Callable[[], Any], show: Callable[[Any], None]) -> None:
+        """Have ``show`` called in the event loop with what ``look`` returns, unless something else is asked for."""
+        self._asked = (look, show)
+        if self.job is None:
+            self._begin()
+        else:
+            self.job.cancel()
+
+    def forget(self) -> None:
+        """Show nothing of what was asked for."""
+        self._asked = None
+        if self.job is not None:
+            self.job.cancel()
+
+    def _begin(self) -> None:
+        self._running = self._asked
+        self.job = Job(self._look, self)
+        self.job.reported.connect(self._take)
+        self.job.ended.connect(self._end)
+        self.job.start()
+
+    def _look(self, stop: Event) -> Generator[Any, None, None]:
+        if self._running is not None and not stop.is_set():
+            yield self._running[0]()
+
+    def _take(self, found: Any) -> None:
+        self._found = found
+
+    def _end(self, reason: Reason, error: Exception | None) -> None:
+        asked, running, found = self._asked, self._running, self._found
+        self.job = self._running = self._found = None
+        if asked is not running:
+            if asked is not None:
+                self._begin()
+        else:
+            self._asked = None
+            if error is not None:
+                self.failed.emit(error)
+            elif running is not None and reason is Reason.COMPLETED:
+                running[1](found)
+        self.ended.emit()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QCheckBox, QPushButton, QSlider, QVBoxLayout, QWidget
 
 from napari_ssdenoise.metrics import FRC_THRESHOLD, RingCorrelation, frc
-from napari_ssdenoise.widgets._compare_views import ProfilePlot, SplitView
+from napari_ssdenoise.widgets._compare_views import ProfilePlot, Slice, SplitView
 from napari_ssdenoise.widgets._comparing import (
     STRUCTURE,
     along_line,
@@ -28,12 +29,11 @@ from napari_ssdenoise.widgets._comparing import (
 )
 from napari_ssdenoise.widgets._docked import DockedWidget
 from napari_ssdenoise.widgets._form import add_row, form_layout
-from napari_ssdenoise.widgets._job import Job, Reason
+from napari_ssdenoise.widgets._job import Newest
 from napari_ssdenoise.widgets._layer_box import LayerBox
 from napari_ssdenoise.widgets._layers import layer_array, place
 from napari_ssdenoise.widgets._reports import UNSURE, WrappedText, problem
 from napari_ssdenoise.widgets._run_panel import button_row
-from napari_ssdenoise.widgets._work import Stage, Task
 
 DIVERGING = Colormap([[0.1, 0.35, 0.7, 1], [0.97, 0.97, 0.97, 1], [0.75, 0.1, 0.15, 1]], name="blue to red")
 STEPS = 200  # of the slider
@@ -62,9 +62,8 @@ class CompareWidget(DockedWidget):
         self.profile.setToolTip("Values along the first line of a Shapes layer, before and after.")
         self.rings.setToolTip("Fourier ring correlation of the slices in view: down to which detail the two agree.")
         self.text, self.plot = WrappedText(), ProfilePlot()
-        self.job: Job | None = None
-        self._result: Any = None
         self.view = SplitView(napari_viewer)
+        self.reading, self.splitting = Newest(self), Newest(self)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(REDRAW_MS)
@@ -89,6 +88,10 @@ class CompareWidget(DockedWidget):
         self.residual.clicked.connect(lambda: self._try(self.add_residual))
         self.profile.clicked.connect(lambda: self._try(self.show_profile))
         self.rings.clicked.connect(lambda: self._try(self.show_rings))
+        self.reading.failed.connect(self._tell)
+        self.splitting.failed.connect(self._fail_split)
+        for work in (self.reading, self.splitting):
+            work.ended.connect(self._end)
         self._events = (napari_viewer.dims.events.current_step, napari_viewer.dims.events.order)
         for event in self._events:
             event.connect(self._later)
@@ -97,13 +100,13 @@ class CompareWidget(DockedWidget):
     @property
     def working(self) -> bool:
         """Whether something is read in another thread."""
-        return self.job is not None
+        return self.reading.job is not None or self.splitting.job is not None
 
     def let_go(self) -> None:
         """Take the split view away, and listen to the viewer no longer."""
         self._timer.stop()
-        if self.job is not None:
-            self.job.cancel()
+        self.reading.forget()
+        self.splitting.forget()
         for event in self._events:
             event.disconnect(self._later)
         for box in (self.before, self.after):
@@ -114,7 +117,7 @@ class CompareWidget(DockedWidget):
         """Add a layer of what was taken away, and say whether there is structure in it."""
         before, after = self._pair()
         taken = difference(before, after)
-        region, _ = self.view._slice(before)
+        region = Slice.in_view(self.viewer, before).region
 
         def look() -> tuple[tuple[float, float], float]:
             return symmetric_limits(taken), neighbour_correlation(np.squeeze(taken[region]))
@@ -142,17 +145,16 @@ class CompareWidget(DockedWidget):
         for layer in self._pair():
             if layer.rgb:
                 raise ValueError("Colour images have no single value along a line. Choose other layers.")
-            region, _ = self.view._slice(layer)
-            shown = [d for d, s in enumerate(region) if s.stop - s.start > 1]
+            seen = Slice.in_view(self.viewer, layer)
+            shown = [d for d, s in enumerate(seen.region) if s.stop - s.start > 1]
             start, stop = (
                 np.asarray(layer.world_to_data(self._world(shape, end)[-layer.ndim :]))[shown] for end in ends
             )
-            wanted[layer.name] = (layer_array(layer), region, start, stop)
+            wanted[layer.name] = (seen, start, stop)
 
         def look() -> dict[str, Any]:
             return {
-                name: along_line(np.squeeze(np.asarray(data[region])), start, stop)
-                for name, (data, region, start, stop) in wanted.items()
+                name: along_line(np.squeeze(seen.read()), start, stop) for name, (seen, start, stop) in wanted.items()
             }
 
         self._read(look, self._plot_lines)
@@ -161,14 +163,14 @@ class CompareWidget(DockedWidget):
         """Plot the Fourier ring correlation of the slices in view, and say what it means."""
         before, after = self._pair()
         difference(before, after)  # refuses what cannot be compared
-        region, across = self.view._slice(before)
-        shown = [d for d in range(before.ndim) if region[d].stop - region[d].start > 1]
-        scale, unit = [float(before.scale[d]) for d in shown], str(before.units[across])
+        seen = Slice.in_view(self.viewer, before)
+        result = replace(seen, array=layer_array(after))
+        shown = [d for d in range(before.ndim) if seen.region[d].stop - seen.region[d].start > 1]
+        scale, unit = [float(before.scale[d]) for d in shown], str(before.units[seen.across])
         related = after.metadata.get("ssdenoise", {}).get("source") == before.name
-        arrays = [layer_array(layer) for layer in (before, after)]
 
         def look() -> RingCorrelation:
-            return frc(*(np.squeeze(np.asarray(array[region])) for array in arrays), scale=scale)
+            return frc(np.squeeze(seen.read()), np.squeeze(result.read()), scale=scale)
 
         def show(found: RingCorrelation) -> None:
             frequencies = np.asarray(found.frequencies)
@@ -190,34 +192,23 @@ class CompareWidget(DockedWidget):
         self.plot.show_lines(lines, get_theme(self.viewer.theme).text.as_hex(), "#4fb3ff", *axes)
 
     def _read(self, look: Callable[[], Any], show: Callable[[Any], None]) -> None:
-        """Read and compute in another thread, then show what was found; one thing at a time."""
-        if self.job is not None:
-            return
-        self.job = Job(Task("Reading…", look).reports, self)
-        self.job.reported.connect(self._take)
-        self.job.ended.connect(lambda reason, error: self._end(reason, error, show))
-        self._enable()
-        self.job.start()
+        """Read and compute in another thread, then show what was found."""
 
-    def _take(self, report: Any) -> None:
-        if isinstance(report, Stage):
-            self.say(report.text)
-        else:
-            self._result = report
+        def present(found: Any) -> None:
+            self.say("")
+            show(found)
 
-    def _end(self, reason: Reason, error: Exception | None, show: Callable[[Any], None]) -> None:
-        self.job, result, self._result = None, self._result, None
-        self.say("")
+        self.say("Reading…")
+        self.reading.ask(look, present)
         self._enable()
-        if error is not None:
-            self._tell(error)
-        elif reason is Reason.COMPLETED and not self._closed:
-            show(result)
+
+    def _end(self) -> None:
+        self._enable()
         self.leave()
 
     def _enable(self) -> None:
         for button in (self.residual, self.profile, self.rings):
-            button.setEnabled(self.job is None)
+            button.setEnabled(self.reading.job is None)
 
     def _world(self, shape: Shapes, point: NDArray[Any]) -> NDArray[Any]:
         world = np.array(self.viewer.dims.point, float)
@@ -258,13 +249,16 @@ class CompareWidget(DockedWidget):
 
     def _toggle(self, on: bool) -> None:
         if on:
-            self._try(self._draw_now)
+            self._try(self._split)
         else:
+            self.splitting.forget()
             self.view.remove()
 
     def _restart(self) -> None:
         if self.split.isChecked():
+            self.splitting.forget()
             self.view.remove()
+            self.say("")
             self._later()
 
     def _later(self, _: Any = None) -> None:
@@ -272,10 +266,26 @@ class CompareWidget(DockedWidget):
             self._timer.start()
 
     def _draw(self) -> None:
+        """Go with the slider and the slice in view."""
         if self.view.layer is not None and not self.view.alive:  # deleted by hand
             self.split.setChecked(False)
         elif self.split.isChecked():
-            self._try(self._draw_now)
+            try:
+                self._split()
+            except ValueError as refusal:  # one of the layers is gone, which nobody need be told twice
+                self.say(problem(refusal), warning=True)
 
-    def _draw_now(self) -> None:
-        self.view.show(*self._pair(), self.slider.value() / STEPS)
+    def _split(self) -> None:
+        """Move the boundary at once, and have the slice read that is in view now."""
+        before, after = self._pair()
+        seen = Slice.in_view(self.viewer, after)
+        self.view.cut(self._share)
+        self.splitting.ask(seen.read, lambda plane: self.view.show(before, after, seen, plane, self._share))
+
+    def _fail_split(self, error: Exception) -> None:
+        self.split.setChecked(False)
+        self._tell(error)
+
+    @property
+    def _share(self) -> float:
+        return self.slider.value() / STEPS
