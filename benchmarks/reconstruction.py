@@ -4,8 +4,9 @@
 ``slice``: a real slice of a brain, 8 coils, fully sampled, of which 80 of 320 lines are kept (26 in the centre);
 zero-filling, CG-SENSE and compressed sensing, with the strength that held-out lines choose and the one that the truth
 would. ``learn``: the same with zero-shot learning, its mixture with compressed sensing, and what ``auto`` takes.
-``slices``: supervised and self-supervised training over more and more slices. **Semi-synthetic**: slices of a template
-of the brain, seen by the coils of the real slice, with noise.
+``slices``: supervised and self-supervised training over more and more slices; the self-supervised network splits the
+lines anew in every step, the supervised one sees each slice with 8 masks. **Semi-synthetic**: slices of a template of
+the brain, seen by the coils of the real slice, with noise.
 
 PSNR and SSIM are of magnitudes, over the largest value of the truth: the combination, with the maps of that mask, of
 all of k-space. Only columns 20 to 148 of the real slice count, as the head is larger than the field of view outside.
@@ -47,6 +48,7 @@ SEEN = slice(20, 148)
 # Of the semi-synthetic slices: size, coils' lines in the centre, parts of the lines in all and in a network's input.
 SHAPE, CENTRE, ACQUIRED, GIVEN, NOISE = (96, 84), 12, 1 / 3, 1 / 4, 0.01
 SIZES, TESTED = (2, 6, 18, 54), 12
+MASKS = 8  # of each slice, for the supervised network
 
 
 def lines(seed: int, n: int = 320, centre: int = 26, others: int = 54) -> np.ndarray:
@@ -189,7 +191,7 @@ class Slices:
         self.kspace = (fft(signal) + NOISE * noise).numpy()
 
     def masks(self, part: float, seed: int) -> np.ndarray:
-        """Return a mask for each slice, of a part of the lines."""
+        """Return a mask for each slice, (slices, Y, X), of a part of the lines."""
         n = SHAPE[0]
         count = len(self.images)
         drawn = [lines(1000 * seed + i, n, CENTRE, round(part * n) - CENTRE) for i in range(count)]
@@ -220,8 +222,8 @@ def trained(slices: Slices, loss: str, size: int, steps: int) -> dict[str, Any]:
     chosen = slice(TESTED, TESTED + size)
     options: dict[str, Any] = {"steps": steps, "seed": 0}
     if loss == "supervised":
-        options["masks"] = slices.masks(GIVEN, 3)[chosen]
-        data = slices.kspace[chosen]
+        options["masks"] = np.concatenate([slices.masks(GIVEN, 30 + i)[chosen] for i in range(MASKS)])
+        data = np.concatenate([slices.kspace[chosen]] * MASKS)
     else:
         data = slices.kspace[chosen] * slices.masks(ACQUIRED, 4)[chosen][:, None]
     model, seconds = spent(lambda: ssd.train_reconstruction(data, loss, **options))
@@ -251,8 +253,9 @@ def measure(arguments: argparse.Namespace) -> Iterable[tuple[dict[str, Any], Cal
         for method in ("zero-filled", "cs"):
             yield {"part": part, "method": method}, lambda m=method: {"psnr": slices.score(m)}
         for size in arguments.sizes:
-            for loss in ("split", "supervised"):
+            for loss, masks in (("split", 0), ("supervised", MASKS)):
                 name = {"part": part, "method": loss, "slices": size, "steps": arguments.steps}
+                name |= {"masks": masks} if masks else {}
                 yield name, lambda n=size, k=loss: trained(slices, k, n, arguments.steps)
 
 

@@ -92,6 +92,8 @@ WAYS = {
     "mzsr 20": Way("mzsr", 20),
     "mzsr 100": Way("mzsr", 100),
     "mzsr 200": Way("mzsr", 200),
+    "mzsr 10 poses": Way("mzsr", 10, POSES),
+    "mzsr 20 poses": Way("mzsr", 20, POSES),
     "mzsr 100 poses": Way("mzsr", 100, POSES),
     "mzsr 200 poses": Way("mzsr", 200, POSES),
     "zssr 1000 one pose": Way("zssr", 1000, {"ensemble": False}),
