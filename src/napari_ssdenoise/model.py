@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from napari_ssdenoise.axes import Channels, Layout
 from napari_ssdenoise.complex_parts import AXIS, is_parts, joined, real_view
+from napari_ssdenoise.geometry import Geometry  # noqa: TC001 - scripts import it from here
 from napari_ssdenoise.volume import Volume, open_volume, require_intensities
 
 if TYPE_CHECKING:
@@ -22,81 +21,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_ssdenoise.algorithms import Algorithm, Conditions
+    from napari_ssdenoise.axes import Layout
     from napari_ssdenoise.engine.device import Precision
     from napari_ssdenoise.engine.distributed import Scheduler
     from napari_ssdenoise.engine.glimpses import Gaze
     from napari_ssdenoise.engine.job import TileDone
     from napari_ssdenoise.engine.plan import Plan
     from napari_ssdenoise.engine.predict import Predictor
-    from napari_ssdenoise.engine.scenes import View
     from napari_ssdenoise.magnitude import Magnitude
     from napari_ssdenoise.normalize import Normalization
 
-# Axes shorter than this are not halved by a network.
-MIN_POOLED = 16
 DEFAULT_MEMORY = "2 GB"
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """The images a network is made for.
-
-    Parameters
-    ----------
-    spatial
-        Axes that it convolves over.
-    n_channels
-        Channels that it sees at once.
-    channels
-        How axis C is understood; see `Trainer`.
-    pooled
-        Which spatial axes it halves.
-    """
-
-    spatial: str
-    n_channels: int
-    channels: Channels
-    pooled: tuple[bool, ...]
-
-    @classmethod
-    def choose(cls, views: Sequence[View], channels: Channels) -> Geometry:
-        """Make the geometry that fits all images.
-
-        Raises
-        ------
-        ValueError
-            If their channels or spatial axes differ.
-        """
-        kinds = {(view.layout.spatial, view.channels) for view in views}
-        if len(kinds) > 1:
-            raise ValueError(
-                f"the images differ in spatial axes or channels: {sorted(kinds)}. Train on images of one kind, or "
-                "name axes and spatial axes so that they agree."
-            )
-        spatial, n_channels = kinds.pop()
-        thinnest = [min(view.shape[d] for view in views) for d in range(len(spatial))]
-        return cls(spatial, n_channels, channels, tuple(n >= MIN_POOLED for n in thinnest))
-
-    def build(self, algorithm: Algorithm) -> Any:
-        """Make the algorithm's network, untrained."""
-        return algorithm.build(self.n_channels, self.pooled)
-
-    def layout(self, volume: Volume) -> Layout:
-        """Return how a volume maps to this network.
-
-        Raises
-        ------
-        ValueError
-            If its axes or channels do not fit.
-        """
-        layout = Layout.choose(volume.axes, volume.shape, self.spatial, self.channels)
-        found = layout.n_channels(volume.shape)
-        if found != self.n_channels:
-            raise ValueError(
-                f"the model works on {self.n_channels} channels at once, but {volume.name!r} {volume.axes} "
-                f"{volume.shape} has {found}. Choose an image like those it was trained on."
-            )
-        return layout
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,19 +165,12 @@ class TrainedModel:
         MemoryError
             If not even the smallest tile fits into ``memory``.
         """
-        from napari_ssdenoise.engine.execute import execute
-        from napari_ssdenoise.engine.plan import plan_volume
+        from napari_ssdenoise.engine.in_memory import whole
 
         opened, layout = self.fit(volume)
         names = self._check_outputs(outputs or ("mean",))
         predictor = self.told(opened, layout).predictor(device=device, precision=precision, augment=augment)
-        plan = plan_volume(predictor, opened, layout, tile=tile, memory=memory)
-        arrays = {name: np.empty(opened.shape, np.float32) for name in names}
-        results = sum(array.nbytes for array in arrays.values())
-        for piece in execute(predictor, plan, opened, layout, plan.units(layout, opened.shape), results):
-            key = layout.key(piece.index, piece.target)
-            for name in names:
-                arrays[name][key] = layout.from_network(piece.images[name])
+        arrays = whole(predictor, opened, layout, names, tile=tile, memory=memory)
         if is_parts(opened) and not (isinstance(volume, Volume) and is_parts(volume)):
             arrays = {name: joined(name, array) for name, array in arrays.items()}
         return tuple(arrays[name] for name in names) if outputs else arrays["mean"]
@@ -275,32 +203,14 @@ class TrainedModel:
         self, volume: Any, region: Sequence[slice], *, predictor: Predictor | None = None, context: int | None = None
     ) -> dict[str, NDArray[np.float32]]:
         """Return all of the algorithm's outputs for a part of a volume; see `predict_part`."""
-        from napari_ssdenoise.engine.execute import execute
-        from napari_ssdenoise.engine.plan import Plan, Unit
-        from napari_ssdenoise.engine.tiles import TilePlan, single_tile
+        from napari_ssdenoise.engine.in_memory import part
 
         opened, layout = self.fit(volume)
-        predictor = predictor or self.predictor()
-        whole_region = [*region, slice(0, 2)] if is_parts(opened) and len(region) < opened.ndim else list(region)
-        by_axis = dict(zip(opened.axes, whole_region, strict=True))
-        halo = [h if context is None else min(h, context) for h in predictor.halo]
-        target = [by_axis[axis] for axis in layout.spatial]
-        shape = layout.spatial_shape(opened.shape)
-        tile = single_tile(target, shape, halo, predictor.stride, predictor.margin)
-        size = [s.stop - s.start for s in whole_region]
-        out = {name: np.empty(size, np.float32) for name in self.algorithm.outputs}
-        indices = product(*(range(by_axis[axis].start, by_axis[axis].stop) for axis in layout.batch))
-        origin = [s.start for s in whole_region]
-        whole = TilePlan(shape, shape, predictor.halo, predictor.stride, predictor.margin)
-        plan = Plan.whole(whole, layout.spatial)
-        for piece in execute(predictor, plan, opened, layout, (Unit((index,), tile) for index in indices)):
-            key = layout.key(piece.index, target)
-            key = tuple(
-                k if k == slice(None) else slice(k.start - o, k.stop - o) for k, o in zip(key, origin, strict=True)
-            )
-            for name, image in out.items():
-                image[key] = layout.from_network(piece.images[name])
-        return {name: joined(name, image) for name, image in out.items()} if len(region) < opened.ndim else out
+        joins = is_parts(opened) and len(region) < opened.ndim
+        parts = part(
+            predictor or self.predictor(), opened, layout, [*region, slice(0, 2)] if joins else region, context=context
+        )
+        return {name: joined(name, image) for name, image in parts.items()} if joins else parts
 
     def plan(
         self,

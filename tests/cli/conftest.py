@@ -65,15 +65,15 @@ def stop_at() -> Callable[[int, pytest.MonkeyPatch], None]:
     """Return a function that has Ctrl-C pressed while a step is computed."""
     from napari_ssdenoise.engine.trainer import Trainer
 
-    original = Trainer._accumulate
+    original = Trainer._learning_rate
 
     def patch(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-        def interrupted(self, batch):
+        def interrupted(self):
             if self.step == step - 1:
                 signal.raise_signal(signal.SIGINT)
-            return original(self, batch)
+            return original(self)
 
-        monkeypatch.setattr(Trainer, "_accumulate", interrupted)
+        monkeypatch.setattr(Trainer, "_learning_rate", interrupted)
 
     return patch
 

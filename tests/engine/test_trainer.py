@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from napari_ssdenoise.algorithms import Noise2Noise, Noise2Void
-from napari_ssdenoise.engine import trainer as engine
+from napari_ssdenoise.engine import material
 from napari_ssdenoise.engine.annealing import annealing
 from napari_ssdenoise.engine.patches import PatchSampler, block_shape, choose_patch
 from napari_ssdenoise.engine.trainer import Trainer, train
@@ -66,7 +66,7 @@ def test_equal_seeds_give_equal_models() -> None:
 
 @pytest.mark.parametrize("resident_bytes", [1 << 30, 0], ids=["resident", "pool"])
 def test_resumed_equals_uninterrupted(resident_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "PatchSampler", lambda *args, **rest: PatchSampler(*args, resident_bytes, **rest))
+    monkeypatch.setattr(material, "PatchSampler", lambda *args, **rest: PatchSampler(*args, resident_bytes, **rest))
     image = noise(80, 70)
     straight = Trainer(tiny(), image, steps=12)
     for _ in straight:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from napari_ssdenoise.algorithms import Algorithm
     from napari_ssdenoise.engine.patches import PatchSampler
-    from napari_ssdenoise.model import Geometry
+    from napari_ssdenoise.geometry import Geometry
 
 TIMES = 20  # in a training
 COST = 0.03  # of the time, at most

@@ -8,41 +8,32 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from weakref import finalize
 
-import numpy as np
 import torch
 
 from napari_ssdenoise.algorithms import get_algorithm
-from napari_ssdenoise.axes import Channels, Layout
-from napari_ssdenoise.complex_parts import is_parts, real_view
+from napari_ssdenoise.complex_parts import real_view
 from napari_ssdenoise.engine.annealing import annealing
-from napari_ssdenoise.engine.device import (
-    Precision,
-    autocast,
-    choose_device,
-    choose_precision,
-    free_memory,
-    is_out_of_memory,
-)
+from napari_ssdenoise.engine.device import Precision, autocast, choose_device, choose_precision
 from napari_ssdenoise.engine.judge import Judge
+from napari_ssdenoise.engine.learner import Learner
+from napari_ssdenoise.engine.material import Material
 from napari_ssdenoise.engine.memory import reused_memory
-from napari_ssdenoise.engine.patches import Batch, PatchSampler, choose_patch
+from napari_ssdenoise.engine.patches import Batch
 from napari_ssdenoise.engine.record import record_of
-from napari_ssdenoise.model import Geometry, TrainedModel
-from napari_ssdenoise.networks.blocks import MEMORY_FORMAT, placed
-from napari_ssdenoise.normalize import Normalization
+from napari_ssdenoise.model import TrainedModel
 from napari_ssdenoise.recipe import fingerprint
 from napari_ssdenoise.volume import Volume, open_volume, require_intensities
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_ssdenoise.algorithms import Algorithm, Conditions
-    from napari_ssdenoise.engine.scenes import Scene
+    from napari_ssdenoise.algorithms import Algorithm
+    from napari_ssdenoise.axes import Channels
 
 CALIBRATION_PIXELS = 1 << 19
 SKETCHED_PIXELS = 1 << 13
@@ -133,7 +124,7 @@ class Trainer(Iterator[TrainStep]):
         self.asked = _asked(self.algorithm, **how, device=device, precision=precision)
         self.start = start
         self.volumes = _open_all(volumes)
-        self.targets = targets = [] if target is None else _open_all(target)
+        self.targets = [] if target is None else _open_all(target)
         if (steps is not None and steps < 1) or (seconds is not None and not 0 < seconds < math.inf):
             raise ValueError(f"steps={steps} and seconds={seconds} must be positive and finite.")
         self.budget_seconds = seconds
@@ -145,73 +136,58 @@ class Trainer(Iterator[TrainStep]):
         self.history: list[tuple[int, float, float]] = []
         self.held_out: list[tuple[int, float, float]] = []
 
-        if channels == "auto" and any(map(is_parts, self.volumes)):
-            channels = "independent"  # twice as many images to learn from; see benchmarks/README.md
-        layouts = [Layout.choose(v.axes, v.shape, spatial, channels) for v in self.volumes]
-        scenes = self.algorithm.scenes(self.volumes, layouts, targets)
-        self.remarks = self.algorithm.remarks(scenes)
-        self._views = views = [view for scene in scenes for view in scene.views]
-        self.geometry = Geometry.choose(views, channels)
-        stride = self.geometry.build(self.algorithm).stride
-        self.normalization = Normalization.fit(views, np.random.default_rng([seed, 0]))
-        given = asdict(self.algorithm)
-        self.algorithm, self.conditions, told = self._fit(scenes)
-        self.steps = self.algorithm.usual_steps if steps is None and seconds is None else steps
-        self.chosen = [name for name, value in asdict(self.algorithm).items() if value != given[name]]
-        side = self.algorithm.patch or self.algorithm.patch_side
-        patch = choose_patch(self.geometry.spatial, [v.shape for v in views], stride, side)
-        self.sampler = PatchSampler(
-            scenes,
-            self.normalization,
-            patch,
-            self.algorithm.batch or self.algorithm.batch_size(patch),
-            self.algorithm.symmetries(self.geometry.spatial),
-            seed,
-            conditions=told,
-            spares=self.algorithm.spares,
+        material = Material.of(
+            self.algorithm, self.volumes, self.targets, spatial=spatial, channels=channels, seed=seed
         )
-        if self.steps is None:
-            # A budget in seconds may be more than is good.
-            seen = self.sampler.batch * math.prod(self.sampler.patch) / sum(scene.voxels for scene in scenes)
-            self.steps = self.algorithm.most_steps(seen)
-        self.asked["steps"] = self.steps
-        self._start_network()
-
-    def _fit(self, scenes: Sequence[Scene]) -> tuple[Algorithm, Conditions, list[Conditions]]:
-        """Let the algorithm look at the images: at all together, and at each volume if it tells them apart."""
-        views = [view for scene in scenes for view in scene.views]
-        algorithm, conditions = self.algorithm.fitted(views, self.normalization, np.random.default_rng([self.seed, 3]))
-        if not algorithm.per_image:
-            return algorithm, conditions, [conditions] * len(scenes)
-        found: dict[int, Conditions] = {}
-        for volume in self.volumes:
-            own = [view for view in views if view.volume is volume]
-            found[id(volume)] = algorithm.fitted(own, self.normalization, np.random.default_rng([self.seed, 3]))[1]
-        return algorithm, conditions, [found[id(scene.views[0].volume)] for scene in scenes]
-
-    def _start_network(self) -> None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            network = self.geometry.build(self.algorithm)
-        self.algorithm.begin(network, self._views)
-        if self.start:
-            _continue(network, self.start)
-        self._layout = MEMORY_FORMAT[len(self.geometry.spatial)]
-        self.network: Any = placed(network, self.device)
-        self._averaged = {name: value.clone() for name, value in self.network.state_dict().items()}
-        self._begun = {n: v.clone() for n, v in self._averaged.items()} if self.start or self.algorithm.is_warm else {}
-        self._learning = [p for p in self.network.parameters() if p.requires_grad]
-        self._optimizer = self.algorithm.optimizer(self._learning)
-        self._state = self.network.state_dict()  # shares the weights' memory
-        self._micro_batch = self.sampler.batch
+        self.algorithm, self.chosen, self.conditions = material.algorithm, material.chosen, material.conditions
+        self.geometry, self.normalization = material.geometry, material.normalization
+        self.remarks = self.algorithm.remarks(material.scenes)
+        self.sampler = material.sampler(seed)
+        pixels = self.sampler.batch * math.prod(self.sampler.patch)
+        self.asked["steps"] = self.steps = self._most_steps(steps, pixels / material.voxels)
+        self._learner = self._begin(material)
+        self._judge = Judge(self.algorithm, self.geometry, self.sampler, self.device, self.dtype, seed)
         self._ahead = ThreadPoolExecutor(1, thread_name_prefix="ssdenoise-patches")
         self._next: tuple[int, Future[Batch]] | None = None
         self._loss = math.nan
-        pixels = self.sampler.batch * math.prod(self.sampler.patch)
         self._recent: deque[Batch] = deque(maxlen=max(1, CALIBRATION_PIXELS // pixels))
-        self._judge = Judge(self.algorithm, self.geometry, self.sampler, self.device, self.dtype, self.seed)
         self._held, self._holding = ExitStack(), False
         finalize(self, self._held.close)
+
+    def _most_steps(self, steps: int | None, epochs: float) -> int | None:
+        """Return after how many steps to end at the latest; a step sees each pixel ``epochs`` times."""
+        if steps is None and self.budget_seconds is None:
+            return self.algorithm.usual_steps
+        # A budget in seconds may be more than is good.
+        return self.algorithm.most_steps(epochs) if steps is None else steps
+
+    def _begin(self, material: Material) -> Learner:
+        """Make the network, with the weights that it begins with."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            network = self.geometry.build(self.algorithm)
+        self.algorithm.begin(network, material.views)
+        if self.start:
+            _continue(network, self.start)
+        return Learner(
+            self.algorithm,
+            network,
+            ndim=len(self.geometry.spatial),
+            device=self.device,
+            dtype=self.dtype,
+            at_once=self.sampler.batch,
+            warm=self.start is not None or self.algorithm.is_warm,
+        )
+
+    @property
+    def network(self) -> Any:
+        """The network with its current weights, on the device."""
+        return self._learner.network
+
+    @property
+    def moved(self) -> float | None:
+        """How far the averaged weights are from those that were begun with, relative; None after a random start."""
+        return self._learner.moved
 
     @cached_property
     def fingerprints(self) -> list[str]:
@@ -253,7 +229,7 @@ class Trainer(Iterator[TrainStep]):
 
     def _snapshot(self, spared: Sequence[Batch]) -> TrainedModel:
         network = self.geometry.build(self.algorithm)
-        network.load_state_dict({name: value.cpu() for name, value in self._averaged.items()})
+        network.load_state_dict({name: value.cpu() for name, value in self._learner.averaged.items()})
         self._calibrate(network.eval(), spared)
         return TrainedModel(
             algorithm=self.algorithm,
@@ -265,10 +241,10 @@ class Trainer(Iterator[TrainStep]):
         )
 
     def __next__(self) -> TrainStep:
-        if self.fraction >= 1 or self._optimizer is None:  # or there is nothing to learn
+        if self.fraction >= 1 or not self._learner.learns:
             self.close()
             raise StopIteration
-        if not self.step and self._begun:
+        if not self.step and self._learner.warm:
             self._judge_weights()
         started, before = time.perf_counter(), self.fraction
         if not self._holding:
@@ -277,14 +253,11 @@ class Trainer(Iterator[TrainStep]):
         batch = self._draw()
         if self.algorithm.spares:
             self._recent.append(batch)
-        self.network.train()
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._learning_rate()
-        loss = self._backward(batch)
+        rate = self._learning_rate()
+        loss = self._learner.gradient(replace(batch, progress=self.fraction), (self.seed << 32) + self.step)
         if self.device.type == "cpu" or self.step % 16 == 0:  # on a GPU, reading the loss waits for it
             self._read_loss(loss)
-        self._optimizer.step()
-        self._average()
+        self._learner.move(rate, self.step)
         self.step += 1
         self.seconds += time.perf_counter() - started
         self._look_at_held_out(before)
@@ -292,17 +265,6 @@ class Trainer(Iterator[TrainStep]):
             self._read_loss(loss)
         self.history.append((self.step, self.seconds, self._loss))
         return self._report()
-
-    @property
-    def moved(self) -> float | None:
-        """How far the averaged weights are from those that were begun with, relative; None after a random start."""
-        if not self._begun:
-            return None
-        names = [name for name, _ in self.network.named_parameters()]
-        pairs = [(self._averaged[n], self._begun[n].to(self.device)) for n in names]
-        way = sum(float((new - old).square().sum()) for new, old in pairs)
-        size = sum(float(old.square().sum()) for _, old in pairs)
-        return math.sqrt(way / size)
 
     def close(self) -> None:
         """Stop the reading threads; the model stays available."""
@@ -312,15 +274,12 @@ class Trainer(Iterator[TrainStep]):
 
     def checkpoint(self) -> dict[str, Any]:
         """Return all that `resume` needs: plain values and tensors."""
-        optimizer = self._optimizer.state_dict()["state"]
         return {
             "step": self.step,
             "seconds": self.seconds,
             "history": list(self.history),
             "held_out": list(self.held_out),
-            "network": {k: v.detach().clone() for k, v in self.network.state_dict().items()},
-            "averaged": {k: v.clone() for k, v in self._averaged.items()},
-            "optimizer": {f"{i}.{k}": v.clone() for i, state in optimizer.items() for k, v in state.items()},
+            **self._learner.checkpoint(),
         }
 
     def resume(self, checkpoint: Mapping[str, Any]) -> None:
@@ -331,23 +290,7 @@ class Trainer(Iterator[TrainStep]):
         ValueError
             If the checkpoint is of another network.
         """
-        try:
-            self.network.load_state_dict(checkpoint["network"])
-        except RuntimeError as error:
-            raise ValueError(
-                "the checkpoint belongs to a network with other settings. Train from the start."
-            ) from error
-        self._state = self.network.state_dict()
-        self._averaged = {k: v.to(self.device).clone() for k, v in checkpoint["averaged"].items()}
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in checkpoint["optimizer"].items():
-            number, key = name.split(".", 1)
-            state.setdefault(int(number), {})[key] = value.clone()
-        self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": state})
-        for parameter, moments in self._optimizer.state.items():  # in one order in memory, or fused updates mix them up
-            for key, value in moments.items():
-                if value.shape == parameter.shape:
-                    moments[key] = torch.empty_like(parameter, requires_grad=False).copy_(value)
+        self._learner.resume(checkpoint)
         self.step, self.seconds = int(checkpoint["step"]), float(checkpoint["seconds"])
         self.history = [tuple(entry) for entry in checkpoint["history"]]
         self.held_out = [tuple(entry) for entry in checkpoint.get("held_out", ())]
@@ -384,49 +327,6 @@ class Trainer(Iterator[TrainStep]):
         self._next = (self.step + 1, self._ahead.submit(self.sampler.draw, self.step + 1))
         return batch
 
-    def _backward(self, batch: Batch) -> Tensor:
-        """Accumulate the gradient of a batch; if the device's memory is too small, of ever smaller parts in turn."""
-        while True:
-            try:
-                return self._accumulate(batch)
-            except RuntimeError as error:
-                if not is_out_of_memory(error) or self._micro_batch == 1:
-                    raise
-                self._micro_batch = max(1, self._micro_batch // 2)
-                free_memory(self.device)
-
-    def _accumulate(self, batch: Batch) -> Tensor:
-        for parameter in self._learning:  # as `zero_grad` does, at a tenth of its cost
-            parameter.grad = None
-        rng = torch.Generator().manual_seed((self.seed << 32) + self.step)
-        total = torch.zeros((), device=self.device)
-        size = len(batch.noisy)
-        for start in range(0, size, self._micro_batch):
-            part = slice(start, start + self._micro_batch)
-            noisy, target = self._to_device(batch.noisy[part]), self._to_device(batch.target[part])
-            learnt = None if batch.learnt is None else batch.learnt[part].to(self.device)
-            with autocast(self.device, self.dtype):
-                loss = self.algorithm.loss(self.network, Batch(noisy, target, learnt, self.fraction), rng)
-            share = loss * (len(noisy) / size)
-            share.backward()  # type: ignore[no-untyped-call]
-            total += share.detach()
-        return total
-
-    def _to_device(self, patches: Tensor) -> Tensor:
-        if self.device.type == "cuda":
-            patches = patches.pin_memory()
-        return patches.to(self.device, non_blocking=True).contiguous(memory_format=self._layout)
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        """Move the averaged weights (and batch statistics) towards the current ones."""
-        weight = 1 - min(self.algorithm.averaging, (1 + self.step) / (10 + self.step))
-        for name, value in self._state.items():
-            if value.is_floating_point():
-                self._averaged[name].lerp_(value, weight)
-            else:
-                self._averaged[name].copy_(value)
-
     def _look_at_held_out(self, before: float) -> None:
         """Now and then, note the loss on what is held out; the time it takes counts as trained."""
         last = self.held_out[-1][0] if self.held_out else 0
@@ -437,7 +337,7 @@ class Trainer(Iterator[TrainStep]):
         if not self._judge.can:
             return
         started = time.perf_counter()
-        loss = self._judge.loss(self._averaged, self._micro_batch)
+        loss = self._judge.loss(self._learner.averaged, self._learner.at_once)
         self.seconds += time.perf_counter() - started
         self.held_out.append((self.step, self.seconds, loss))
 

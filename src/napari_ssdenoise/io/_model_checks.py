@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from napari_ssdenoise.algorithms import Conditions
-    from napari_ssdenoise.model import Geometry
+    from napari_ssdenoise.geometry import Geometry
     from napari_ssdenoise.normalize import Normalization
 
 # No training comes near, and products of a few such numbers are still finite in float32.

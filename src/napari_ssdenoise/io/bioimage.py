@@ -30,16 +30,25 @@ if TYPE_CHECKING:
 
 NETWORK = "network.pt"
 COVER_SIDE = 512
-LEAST_SIDE, MOST_VALUES = (
-    64,
-    1 << 30,
-)  # of the test image: pixels along Y and X, and bytes of the network's layers for it
+LEAST_SIDE = 64  # pixels along Y and X of the test image
+MOST_BYTES = 1 << 30  # bytes of the network's layers for it
 INSTALL = 'pip install "napari-ssdenoise[bioimage]"'
 MEANINGS = {
     "mean": "Denoised image.",
     "prior": "What the network predicts of a pixel from all others, before the pixel itself is looked at.",
     "std": "Standard deviation of the denoised image: how uncertain it is.",
 }
+CLOSING = """## Validation
+
+There are no clean images to compare with. Look at the difference between noisy and denoised image: it should be noise
+alone, without structure of the specimen. `napari_ssdenoise.assess` estimates the error and the resolution of a result
+without the truth.
+
+## Open it with napari-ssdenoise
+
+This package holds the saved model as well: `ssdenoise denoise IMAGE -m PACKAGE.zip -o RESULT.tif`,
+`TrainedModel.load("PACKAGE.zip")` in Python, or *Load model* in napari.
+"""
 
 
 @dataclass(frozen=True)
@@ -130,7 +139,7 @@ def _geometry(model: TrainedModel, portable: Portable) -> tuple[tuple[int, ...],
         halo.append(wide if fits else 0)
         side = max(2 * halo[-1] + grid, least, LEAST_SIDE if axis in "YX" else 1)
         shape.append(ceil(side / grid) * grid)
-    if 4 * portable.network.activations * prod(shape) > MOST_VALUES:
+    if 4 * portable.network.activations * prod(shape) > MOST_BYTES:
         halo = [0] * len(halo)
         shape = [
             ceil(max(least, LEAST_SIDE if axis in "YX" else 1) / grid) * grid
@@ -184,17 +193,8 @@ def _description(model: TrainedModel, tested: _Tested, about: About) -> dict[str
     from napari_ssdenoise import __version__
 
     algorithm, record, normalization = model.algorithm, model.record, model.normalization
-    inputs = _axes(model, tested, None)
-    outputs = [
-        {
-            "id": name if name != "mean" else "denoised",
-            "description": MEANINGS.get(name, f"{algorithm.title}: {name}"),
-            "axes": _axes(model, tested, "input"),
-            "test_tensor": {"source": f"{name}.npy"},
-            "data": {"type": "float32"},
-        }
-        for name in algorithm.outputs
-    ]
+    noisy = "Noisy image, in the units of the images that the model was trained on."
+    outputs = {name: MEANINGS.get(name, f"{algorithm.title}: {name}") for name in algorithm.outputs}
     return {
         "type": "model",
         "format_version": ModelDescr.implemented_format_version,
@@ -207,16 +207,8 @@ def _description(model: TrainedModel, tested: _Tested, about: About) -> dict[str
         "documentation": {"source": "README.md"},
         "covers": [{"source": "cover.png"}],
         "timestamp": datetime.now(UTC).isoformat(),
-        "inputs": [
-            {
-                "id": "input",
-                "description": "Noisy image, in the units of the images that the model was trained on.",
-                "axes": inputs,
-                "test_tensor": {"source": "input.npy"},
-                "data": {"type": "float32"},
-            }
-        ],
-        "outputs": outputs,
+        "inputs": [_tensor("input", noisy, _axes(model, tested, None))],
+        "outputs": [_tensor(name, text, _axes(model, tested, "input")) for name, text in outputs.items()],
         "weights": {"torchscript": {"source": NETWORK, "pytorch_version": torch.__version__.partition("+")[0]}},
         "attachments": [{"source": DESCRIPTION}, {"source": WEIGHTS}],
         "config": {
@@ -231,6 +223,17 @@ def _description(model: TrainedModel, tested: _Tested, about: About) -> dict[str
                 "steps": record.get("steps"),
             },
         },
+    }
+
+
+def _tensor(name: str, description: str, axes: list[dict[str, Any]]) -> dict[str, Any]:
+    """Describe an image that is given or returned, whose example is in a file of its name."""
+    return {
+        "id": "denoised" if name == "mean" else name,
+        "description": description,
+        "axes": axes,
+        "test_tensor": {"source": f"{name}.npy"},
+        "data": {"type": "float32"},
     }
 
 
@@ -322,16 +325,6 @@ def _documentation(model: TrainedModel, tested: _Tested, about: About) -> str:
             "",
             *settings,
             "",
-            "## Validation",
-            "",
-            "There are no clean images to compare with. Look at the difference between noisy and denoised image: it "
-            "should be noise alone, without structure of the specimen. `napari_ssdenoise.assess` estimates the error "
-            "and the resolution of a result without the truth.",
-            "",
-            "## Open it with napari-ssdenoise",
-            "",
-            "This package holds the saved model as well: `ssdenoise denoise IMAGE -m PACKAGE.zip -o RESULT.tif`, "
-            '`TrainedModel.load("PACKAGE.zip")` in Python, or *Load model* in napari.',
-            "",
+            CLOSING,
         ]
     )

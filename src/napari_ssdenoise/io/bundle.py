@@ -9,10 +9,11 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_ssdenoise.geometry import Geometry
 from napari_ssdenoise.io._lazy import reason
 from napari_ssdenoise.io._model_checks import check_geometry, check_network, check_normalization, check_record
 from napari_ssdenoise.io._writer import publish
-from napari_ssdenoise.model import Geometry, TrainedModel
+from napari_ssdenoise.model import TrainedModel
 from napari_ssdenoise.normalize import Normalization
 
 if TYPE_CHECKING:

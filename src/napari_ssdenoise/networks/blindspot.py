@@ -8,6 +8,7 @@ of width 1 join what the directions see.
 from __future__ import annotations
 
 from copy import copy
+from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -214,6 +215,12 @@ def joined(x: Tensor, spacing: Sequence[int]) -> Tensor:
     return x
 
 
+def _mixing(ndim: int, *widths: int) -> nn.Sequential:
+    """Make layers that mix the filters of each pixel, from as many to as many."""
+    layers = [(CONV[ndim](seen, made, 1), nn.LeakyReLU(SLOPE)) for seen, made in pairwise(widths)]
+    return nn.Sequential(*(layer for pair in layers for layer in pair))
+
+
 class BlindSpotUNet(nn.Module):
     """Predict every pixel from all others; see the module.
 
@@ -290,20 +297,14 @@ class BlindSpotUNet(nn.Module):
             for axis in axes
             for sign in (1, -1)
         )
-        conv = CONV[ndim]
         seen = len(self.branches) * width
         self.slices = slices or 0
         if self.slices:
-            self.whole = nn.Sequential(conv(seen, width, 1), nn.LeakyReLU(SLOPE))
+            self.whole = _mixing(ndim, seen, width)
             self.beside = nn.ModuleList(
                 Shift(Direction(0, sign), count) for count in range(1, self.slices + 1) for sign in (1, -1)
             )
-        self.join = nn.Sequential(
-            conv(seen + 2 * self.slices * width, seen, 1),
-            nn.LeakyReLU(SLOPE),
-            conv(seen, 2 * width, 1),
-            nn.LeakyReLU(SLOPE),
-        )
+        self.join = _mixing(ndim, seen + 2 * self.slices * width, seen, 2 * width)
         self.head = FLOAT_CONV[ndim](2 * width, channels_out, 1)
         self.scale = Scale(conditions)
         self._initialise()
