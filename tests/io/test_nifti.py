@@ -303,3 +303,13 @@ def test_headers_that_claim_too_much_or_unknown_units_are_told_or_passed_over(tm
     path.write_bytes(stored)
     with pytest.raises(ValueError, match=r"odd\.nii cannot be read"):
         read_volume(path)
+
+
+def test_a_size_beyond_64_bits_is_not_taken_for_a_small_one(tmp_path: Path) -> None:
+    path = tmp_path / "odd.nii"
+    nib.Nifti2Image(np.ones((4, 4, 4), np.float32), np.eye(4)).to_filename(path)
+    stored = bytearray(path.read_bytes())
+    stored[24:48] = np.array([2**31, 2**31, 4], "<i8").tobytes()  # dim: 2**66 bytes in all
+    path.write_bytes(stored)
+    with pytest.raises(ValueError, match=rf"odd\.nii .* needs {544 + 2**66}"):
+        read_volume(path)

@@ -357,3 +357,22 @@ def test_chunks_without_pixels_are_told(tmp_path: Path) -> None:
     (path / "zarr.json").write_text(json.dumps(said))
     with pytest.raises(ValueError, match=r"odd\.zarr .*(damaged|chunk)"):
         read_volume(path)
+
+
+def test_a_shape_that_no_computer_can_address_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "odd.zarr"
+    zarr.create_array(str(path), shape=(3, 12, 10), chunks=(1, 8, 8), dtype="u2")
+    said = json.loads((path / "zarr.json").read_text())
+    said["shape"][0] = 2**63
+    (path / "zarr.json").write_text(json.dumps(said))
+    with pytest.raises(ValueError, match=r"odd\.zarr is damaged: it claims a shape"):
+        read_volume(path)
+
+
+def test_a_store_may_be_larger_than_memory_and_almost_empty(tmp_path: Path) -> None:
+    path = tmp_path / "sparse.zarr"
+    array = zarr.create_array(str(path), shape=(2**20, 2**15, 2**15), chunks=(1, 64, 64), dtype="u2")
+    array[5, :64, :64] = 7
+    volume = read_volume(path)
+    assert volume.nbytes == 2**51
+    assert volume[5, 10:12, 60:66].sum() == 2 * 4 * 7

@@ -242,6 +242,20 @@ def test_truncated_files_are_refused(fraction: float, options: dict[str, Any], t
         read_volume(path)
 
 
+def test_pages_that_follow_each_other_in_a_circle_come_to_an_end(tmp_path: Path) -> None:
+    path = tmp_path / "circle.tif"
+    with tifffile.TiffWriter(path) as writer:
+        for side in (20, 24):  # unlike each other, so that every page is looked at
+            writer.write(STACK[0, :side, :side], photometric="minisblack", metadata=None)
+    with tifffile.TiffFile(path) as tif:
+        assert len(tif.pages) == 2
+        first, last = tif.pages.first.offset, tif.pages.next_page_offset
+    content = bytearray(path.read_bytes())
+    content[last : last + 4] = first.to_bytes(4, "little")
+    path.write_bytes(content)
+    np.testing.assert_array_equal(read_volume(path), STACK[0, :20, :20])
+
+
 def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.tif").write_text("this is not an image")
     with pytest.raises(ValueError, match=r"text\.tif cannot be read as a TIFF"):

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from math import isfinite
+from math import isfinite, prod
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
@@ -78,7 +78,7 @@ class _Unpacked:
         return _Unpacked, (self._path, self._offset, self.dtype, self.shape)
 
     def _unpack(self) -> Any:
-        needed = int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+        needed = prod(self.shape) * self.dtype.itemsize
         require_space(Path(tempfile.gettempdir()) / self._path.name, needed)
         with tempfile.TemporaryFile() as file:
             try:
@@ -231,7 +231,7 @@ def _voxels(path: Path, offset: int, dtype: np.dtype[Any], shape: tuple[int, ...
         letters, shape, dtype = letters + "S", (*shape, len(dtype.names)), np.dtype(np.uint8)
     if path.name.lower().endswith(".gz"):
         return _Unpacked(path, offset, dtype, shape), letters
-    needed = offset + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    needed = offset + prod(shape) * dtype.itemsize
     size = path.stat().st_size
     if size < needed:
         raise ValueError(f"it has {size} bytes, but an image {shape} of {dtype} needs {needed}")

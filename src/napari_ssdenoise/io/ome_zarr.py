@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -173,6 +175,11 @@ def _open(path: Path) -> zarr.Group | zarr.Array[Any]:
         ) from exc
     if isinstance(node, zarr.Array) and 0 in (getattr(node, "chunks", None) or ()):
         raise ValueError(f"{path} is damaged: its chunks {node.chunks} have no pixels. Copy the store again.")
+    if isinstance(node, zarr.Array) and prod(node.shape) * node.dtype.itemsize > sys.maxsize:
+        raise ValueError(
+            f"{path} is damaged: it claims a shape of {node.shape}, more than any computer can address. Copy the store "
+            "again."
+        )
     return node
 
 

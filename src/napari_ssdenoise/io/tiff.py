@@ -79,6 +79,7 @@ def read_tiff(path: Path, axes: str | None = None) -> Volume:
 
 
 def _read(tif: TiffFile, path: Path, axes: str | None) -> Volume:
+    len(tif.pages)  # finds them all: only then does tifffile notice pages that follow each other in a circle
     if not tif.series or not tif.series[0].shape or tif.series[0].dtype is None:
         raise ValueError(f"{path} holds no image whose pixels can be read. Save it again as an uncompressed TIFF.")
     series = tif.series[0]
