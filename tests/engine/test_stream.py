@@ -114,6 +114,8 @@ def test_two_stores_with_equal_inner_names(model: TrainedModel, tmp_path: Path) 
 def test_dtype_is_kept_where_rounding_does_not_hurt(model: TrainedModel) -> None:
     assert choose_dtype(model, stack()) == np.uint16
     assert choose_dtype(model, Volume(np.zeros((4, 4), ">f8"), "YX")) == np.dtype("float64")
+    for dtype in ("float16", "int64", "uint64"):  # more digits than a network computes, or fewer
+        assert choose_dtype(model, Volume(np.zeros((4, 4), dtype), "YX")) == np.float32
     few = train(np.random.default_rng(0).poisson(3, (32, 32)).astype(np.uint16), "n2v", steps=1, width=4, patch=16)
     assert choose_dtype(few, stack()) == np.float32
     assert choose_dtype(few, stack(), "uint8") == np.uint8

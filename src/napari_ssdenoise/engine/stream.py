@@ -175,7 +175,9 @@ def choose_dtype(model: TrainedModel, volume: Volume, dtype: str = "auto") -> np
     """Return the dtype to write.
 
     An integer input keeps its dtype if rounding would not hurt: if the image varies by 16 counts or more. Photon
-    counts of a few would lose more to rounding than the denoising gains in places; they become float32.
+    counts of a few would lose more to rounding than the denoising gains in places; they become float32. So do half
+    floats, which have no steps fine enough, and integers of 64 bits: few files hold them, and networks do not compute
+    that many digits.
 
     Raises
     ------
@@ -183,10 +185,11 @@ def choose_dtype(model: TrainedModel, volume: Volume, dtype: str = "auto") -> np
         If it is no numeric dtype.
     """
     if dtype == "auto":
-        if volume.dtype.kind == "f":
-            return volume.dtype.newbyteorder("=")
+        own = volume.dtype.newbyteorder("=")
+        if own.kind == "f":
+            return own if own.itemsize > 2 else np.dtype(np.float32)
         fine = min(model.normalization.std) >= MIN_STD_FOR_INTEGERS
-        return volume.dtype.newbyteorder("=") if fine else np.dtype(np.float32)
+        return own if fine and own.itemsize < 8 else np.dtype(np.float32)
     try:
         kind = np.dtype(dtype)
     except TypeError:
