@@ -123,6 +123,12 @@ def test_frc_uses_pixel_sizes_and_averages_over_other_axes(rng):
     assert frc(*thin).frequencies == frc(first[..., 0], second[..., 0]).frequencies  # planes, not a stack of three
 
 
+def test_frc_of_flipped_images_is_the_same(rng):
+    images = rng.normal(size=(2, 32, 40))
+    here, flipped = ([Volume(image, "YX", scale) for image in images] for scale in ((0.2, 0.1), (-0.2, -0.1)))
+    assert frc(*flipped) == frc(*here)
+
+
 def test_frc_sees_coarse_axes_at_their_own_frequencies(rng):
     """Of a stack, shells hold the same period along every axis."""
     signal = band_limited((256, 64), 0.5, rng)

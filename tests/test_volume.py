@@ -70,6 +70,9 @@ def test_like_keeps_the_geometry() -> None:
         ({"scale": (1, 2)}, "one entry per axis"),
         ({"units": ("micrometer",)}, "one entry per axis"),
         ({"channel_names": ("a", "b")}, "2 channel names for 1 channels"),
+        ({"scale": (1, 0, 1)}, "other than 0"),
+        ({"scale": (1, np.nan, 1)}, "finite numbers"),
+        ({"translate": (1, np.inf, 1)}, "finite"),
     ],
 )
 def test_geometry_must_fit_the_axes(options: dict[str, Any], words: str) -> None:

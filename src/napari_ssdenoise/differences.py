@@ -38,6 +38,7 @@ def _pixels(model: TrainedModel, volume: Volume) -> Iterator[str]:
         now = dict(zip(volume.axes, zip(volume.scale, volume.units, strict=True), strict=True))
         for axis in model.geometry.spatial:
             (before, unit), (size, other) = trained.get(axis, (0.0, None)), now.get(axis, (0.0, None))
+            before, size = abs(before), abs(size)
             if unit and unit == other and before > 0 and size > 0 and not _alike(size, before, PIXELS):
                 yield f"one pixel along {axis} is {size:g} {unit}, but {before:g} {unit} in the training."
 

@@ -175,8 +175,9 @@ class Rings:
     @classmethod
     def choose(cls, shape: Sequence[int], spacing: Sequence[float]) -> Rings:
         """Make rings as wide as the finest step that the image resolves."""
-        width = 1 / max(n * s for n, s in zip(shape, spacing, strict=True))
-        return cls(tuple(spacing), width, int(0.5 / min(spacing) / width) + 1)
+        sizes = tuple(map(abs, spacing))  # negative along a flipped axis
+        width = 1 / max(n * s for n, s in zip(shape, sizes, strict=True))
+        return cls(sizes, width, int(0.5 / min(sizes) / width) + 1)
 
     @property
     def frequencies(self) -> tuple[float, ...]:

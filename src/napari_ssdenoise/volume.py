@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from math import prod
+from math import isfinite, prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -40,7 +40,7 @@ class Volume:
     axes
         One letter of ``TCZYXS`` per dimension.
     scale
-        Pixel size per axis, in ``units``; 1 by default.
+        Pixel size per axis, in ``units``; 1 by default, negative along an axis that is flipped.
     units
         Unit per axis, e.g. ``"micrometer"`` or ``"second"``; None where unknown.
     translate
@@ -75,6 +75,11 @@ class Volume:
         for label in ("scale", "units", "translate"):
             if len(getattr(self, label)) != self.ndim:
                 raise ValueError(f"{label} {getattr(self, label)} must have one entry per axis of {self.axes!r}.")
+        if 0 in self.scale or not all(map(isfinite, (*self.scale, *self.translate))):
+            raise ValueError(
+                f"pixel sizes {self.scale} at {self.translate} cannot be: sizes are finite numbers other than 0, "
+                "positions are finite."
+            )
         if self.channel_names and len(self.channel_names) != self.sizes.get("C", 1):
             raise ValueError(f"{len(self.channel_names)} channel names for {self.sizes.get('C', 1)} channels.")
 

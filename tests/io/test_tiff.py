@@ -297,6 +297,30 @@ def test_several_images_in_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert "holds 2 images" in caplog.text
 
 
+@pytest.mark.parametrize("unit", ["angstrom", "毫米", "a\nb=c"])
+def test_imagej_holds_units_of_any_letters(unit: str, make_volume: MakeVolume, tmp_path: Path) -> None:
+    volume = make_volume("ZYX", "uint16", units=(unit,) * 3)
+    path = write_volume(tmp_path / "a.tif", volume)
+    assert read_volume(path).units == volume.units
+    with tifffile.TiffFile(path) as tif:
+        assert tif.is_imagej
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.ome.tif"])
+def test_a_flipped_image_keeps_its_pixel_sizes(name: str, make_volume: MakeVolume, tmp_path: Path) -> None:
+    volume = make_volume("ZYX", "uint16", scale=(-0.9, -0.1, 0.1), translate=(4.0, 3.0, 2.0))
+    again = read_volume(write_volume(tmp_path / name, volume))
+    np.testing.assert_allclose(again.scale, (0.9, 0.1, 0.1))
+    np.testing.assert_allclose(again.translate, (4.0, 3.0, 2.0))
+    with tifffile.TiffFile(tmp_path / name) as tif:
+        if tif.is_imagej:
+            assert tif.imagej_metadata["spacing"] == 0.9
+            assert tif.pages.first.resolution == pytest.approx((10, 10))
+        else:
+            assert 'PhysicalSizeY="0.1"' in str(tif.ome_metadata)
+            assert 'PhysicalSizeZ="0.9"' in str(tif.ome_metadata)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "uint64"])
 def test_dtypes_without_a_place_in_tiff(dtype: str, make_volume: MakeVolume, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"not {dtype}.*Write .ome.zarr"):

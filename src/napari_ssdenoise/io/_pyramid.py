@@ -66,7 +66,7 @@ def plan(
 
 def _factors(axes: str, level: Level) -> tuple[int, ...]:
     sizes = dict(zip(axes, level.shape, strict=True))
-    scales = dict(zip(axes, level.scale, strict=True))
+    scales = dict(zip(axes, map(abs, level.scale), strict=True))
     if max(sizes["Y"], sizes["X"]) <= SMALLEST:
         return (1,) * len(axes)
     halved = {a for a in "YX" if sizes[a] > SMALLEST // 2}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 _LENGTH: Final = {
@@ -29,6 +30,7 @@ _TIME: Final = {
 _NAMES: Final = {symbol: name for table in (_LENGTH, _TIME) for name, symbols in table.items() for symbol in symbols}
 # What programs write where there is no physical unit.
 _NONE: Final = {"", "pixel", "pixels", "px", "frame", "frames", "none", "null", "reference frame"}
+_ESCAPED: Final = re.compile(r"\\u(?![dD][89a-fA-F])([0-9a-fA-F]{4})")
 
 
 def unit_name(text: object) -> str | None:
@@ -39,9 +41,9 @@ def unit_name(text: object) -> str | None:
     """
     if not isinstance(text, str):
         return None
-    # The micro sign and the Greek letter look the same; some writers escape one, or lose it to a code page.
-    plain = text.strip().strip("\0").replace("\\u00B5", "µ").replace("\\u00b5", "µ").replace("\u03bc", "µ")
-    plain = plain.replace("Âµ", "µ")
+    # The micro sign and the Greek letter look the same; some writers lose one to a code page.
+    plain = re.sub(_ESCAPED, lambda found: chr(int(found[1], 16)), text.strip().strip("\0"))
+    plain = plain.replace("\u03bc", "µ").replace("Âµ", "µ")
     if plain.lower() in _NONE:
         return None
     if plain in _NAMES:
@@ -61,6 +63,11 @@ def unit_symbol(name: str | None) -> str | None:
         if name in table:
             return table[name][0]
     return None
+
+
+def escaped(text: str) -> str:
+    r"""Return a text as ImageJ stores it: in ASCII, with others escaped as in ``"\\u00C5"``."""
+    return "".join(c if c.isascii() and c.isprintable() else f"\\u{ord(c):04X}" for c in text)
 
 
 def is_length(name: str | None) -> bool:

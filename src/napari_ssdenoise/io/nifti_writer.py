@@ -146,7 +146,7 @@ class NiftiWriter(Writer):
             return
         moved = np.diag([*steps[:3], 1.0])
         moved[:3, 3] = shift
-        pixdim = [size * step for (size, _), step in zip(pixel_sizes(header), steps, strict=True)]
+        pixdim = [abs(size * step) for (size, _), step in zip(pixel_sizes(header), steps, strict=True)]
         sform, qform = int(header["sform_code"]), int(header["qform_code"])
         if qform:
             header.set_qform(header.get_qform() @ moved, qform)

@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_ssdenoise.io._affine import space_of
 from napari_ssdenoise.io._channels import channels_of, color_of, names_in, ome_color, to_imagej
-from napari_ssdenoise.io._units import is_time, unit_symbol
+from napari_ssdenoise.io._units import escaped, is_time, unit_symbol
 from napari_ssdenoise.io._writer import NOTE, Writer, require_space, reserve
 
 # Classic TIFF counts bytes in 32 bits, and some readers take them as signed.
@@ -26,7 +26,8 @@ class TiffWriter(Writer):
     """Write an uncompressed TIFF.
 
     A name ending in ``.ome.tif`` gives OME-TIFF. Others become ImageJ hyperstacks if dtype, size and units allow,
-    and OME-TIFF otherwise; above 2 GB it is a BigTIFF.
+    and OME-TIFF otherwise; above 2 GB it is a BigTIFF. Pixel sizes are those of an image that is not flipped, as TIFF
+    has no other.
     """
 
     @property
@@ -135,7 +136,7 @@ class TiffWriter(Writer):
     def _resolution(self) -> tuple[float, float]:
         scale = self._by_axis(self.like.scale)
         # The tag holds no larger number; the note has every one.
-        along_x, along_y = (1 / max(scale[axis], 2.0**-31) for axis in "XY")
+        along_x, along_y = (1 / max(abs(scale[axis]), 2.0**-31) for axis in "XY")
         return along_x, along_y
 
     def _imagej_metadata(self) -> dict[str, Any]:
@@ -143,10 +144,10 @@ class TiffWriter(Writer):
         scale, units, translate = (self._by_axis(v) for v in (like.scale, like.units, like.translate))
         unit = units["X"]
         metadata = {"axes": self.stored_axes, "unit": "um" if unit == "micrometer" else unit_symbol(unit) or unit}
-        metadata["unit"] = metadata["unit"] or "pixel"
-        metadata |= {f"{a.lower()}origin": -translate[a] / scale[a] for a in "XYZ" if translate.get(a)}
+        metadata["unit"] = escaped(metadata["unit"] or "pixel")
+        metadata |= {f"{a.lower()}origin": -translate[a] / abs(scale[a]) for a in "XYZ" if translate.get(a)}
         if "Z" in scale:
-            metadata["spacing"] = scale["Z"]
+            metadata["spacing"] = abs(scale["Z"])
         if "T" in scale and (scale["T"] != 1 or units["T"]):
             metadata["finterval"] = scale["T"]
         return metadata | to_imagej(like) | {NOTE: self._note()}
@@ -154,7 +155,7 @@ class TiffWriter(Writer):
     def _ome_metadata(self) -> dict[str, Any]:
         like = self.like
         metadata: dict[str, Any] = {"axes": self.stored_axes, "Name": _xml_text(like.name)}
-        for axis, scale, unit in zip(like.axes, like.scale, like.units, strict=True):
+        for axis, scale, unit in zip(like.axes, map(abs, like.scale), like.units, strict=True):
             if axis in "ZYX" and (scale != 1 or unit):
                 metadata |= {f"PhysicalSize{axis}": scale, f"PhysicalSize{axis}Unit": unit_symbol(unit) or "pixel"}
             elif axis == "T" and (scale != 1 or unit):
