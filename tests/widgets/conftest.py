@@ -13,7 +13,7 @@ from qtpy.QtCore import QSettings
 from qtpy.QtWidgets import QApplication
 
 from napari_ssdenoise import quality
-from napari_ssdenoise.widgets import _models
+from napari_ssdenoise.widgets import _docked, _models
 from napari_ssdenoise.widgets.denoise import DenoiseWidget
 
 # A network that trains in milliseconds; what it learns does not matter here.
@@ -68,6 +68,14 @@ def remembered(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPat
     """Keep what the widgets remember away from what people have told them."""
     file = str(tmp_path_factory.mktemp("settings") / "settings.ini")
     monkeypatch.setattr(_models, "stored", lambda: QSettings(file, QSettings.Format.IniFormat))
+
+
+@pytest.fixture
+def notified(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the texts of the error notifications of widgets that work."""
+    texts: list[str] = []
+    monkeypatch.setattr(_docked, "show_error", texts.append)
+    return texts
 
 
 @pytest.fixture

@@ -95,6 +95,7 @@ def test_a_model_for_files_a_broken_one_and_a_layer(viewer, open_batch, files, m
         np.asarray(read_volume(out / "open one.denoised.tif")), expected, atol=0.03
     )  # bfloat16, where the processor has it
     widget.save_table(tmp_path / "table.csv")
+    finish(widget)
     rows = list(csv.DictReader((tmp_path / "table.csv").read_text(encoding="utf8").splitlines()))
     assert [row["status"] for row in rows] == ["done", "done", "failed", "done"]
     write_volume(files / "broken.tif", read_volume(files / "a.npy"), overwrite=True)

@@ -69,14 +69,6 @@ def diagnose(monkeypatch):
     return replace
 
 
-@pytest.fixture
-def notified(monkeypatch):
-    """Return the texts of the error notifications."""
-    texts = []
-    monkeypatch.setattr("napari_ssdenoise.widgets.denoise.show_error", texts.append)
-    return texts
-
-
 def layer_named(viewer, name):
     return next(layer for layer in viewer.layers if layer.name == name)
 

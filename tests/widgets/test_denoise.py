@@ -38,14 +38,6 @@ def noisy(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.fixture
-def notified(monkeypatch):
-    """Return the texts of the error notifications."""
-    texts = []
-    monkeypatch.setattr("napari_ssdenoise.widgets.denoise.show_error", texts.append)
-    return texts
-
-
-@pytest.fixture
 def eager(monkeypatch):
     """Preview after every step."""
     monkeypatch.setattr(_work, "PREVIEW_INTERVAL", 0.0)

@@ -51,15 +51,6 @@ def preview_of(viewer):
 
 
 @pytest.fixture
-def notified(monkeypatch):
-    """Return the texts of the error notifications."""
-    texts = []
-    for module in ("denoise", "batch"):
-        monkeypatch.setattr(f"napari_ssdenoise.widgets.{module}.show_error", texts.append)
-    return texts
-
-
-@pytest.fixture
 def warned(monkeypatch):
     """Return the texts of the warnings."""
     texts = []
@@ -431,6 +422,7 @@ def test_a_table_that_cannot_be_written(many, finish, notified, tmp_path, monkey
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", full_disk)
         many.save_table(tmp_path / "table.csv")
+        finish(many)
     assert "o space left" in notified[-1]
     assert not list(tmp_path.glob("*table*"))
 
@@ -474,7 +466,7 @@ def test_the_viewer_is_closed(during, make_napari_viewer, finish, qtbot, monkeyp
             widget.apply_to(tmp_path / "clean.ome.zarr")
             at = lambda: "Block 3" in widget.run.status.text()  # noqa: E731
     qtbot.waitUntil(at, timeout=PATIENCE)
-    worker, model = widget._job._worker, widget.model
+    worker, model = widget.job._worker, widget.model
     viewer.close()
     gate.set()
     qtbot.waitUntil(lambda: not worker.is_running, timeout=PATIENCE)

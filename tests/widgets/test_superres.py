@@ -72,14 +72,6 @@ def open_widget(viewer, qtbot) -> Iterator[Callable[..., SuperResolveWidget]]:
     )
 
 
-@pytest.fixture
-def notified(monkeypatch) -> list[str]:
-    """Return the texts of the error notifications."""
-    texts: list[str] = []
-    monkeypatch.setattr("napari_ssdenoise.widgets.superres.show_error", texts.append)
-    return texts
-
-
 def click(widget: SuperResolveWidget, name: str) -> None:
     button: QPushButton = getattr(widget.run, name)
     assert button.isEnabled(), (name, widget.run.status.text(), widget.run.check.text())

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from napari_ssdenoise._errors import explain
 from napari_ssdenoise.batch._names import Job, absolute
+from napari_ssdenoise.io._whole import written_whole
 from napari_ssdenoise.recipe import fingerprint
 
 logger = logging.getLogger(__name__)
@@ -49,12 +51,12 @@ class Finished:
     def add(self, job: Job, result: Mapping[str, Any]) -> None:
         """Note a job that is done."""
         self.results[str(absolute(job.source))] = {"stamp": _stamp(job), "result": dict(result)}
-        partial = self.path.with_suffix(".partial")
         try:
-            partial.write_text(json.dumps({"task": self.task, "results": self.results}, default=str), encoding="utf8")
-            partial.replace(self.path)
+            with written_whole(self.path) as partial:
+                listed = json.dumps({"task": self.task, "results": self.results}, default=str)
+                partial.write_text(listed, encoding="utf8")
         except OSError as error:  # only costs time, should the run be stopped
-            logger.warning("%s cannot be written: %s", self.path, error)
+            logger.warning("%s", explain(error))
 
     def remove(self) -> None:
         """Forget the list, when all is done."""

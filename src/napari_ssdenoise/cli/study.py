@@ -10,6 +10,7 @@ import click
 
 from napari_ssdenoise.cli._program import Stopped, common, seconds_since_start
 from napari_ssdenoise.cli._report import Reporter
+from napari_ssdenoise.io._whole import written_whole
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -166,6 +167,5 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with written_whole(path) as partial:
+        partial.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")

@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_ssdenoise.io._affine import FACTORS, MILLIMETERS, factor_to, known_affine
 from napari_ssdenoise.io._units import is_time
+from napari_ssdenoise.io._whole import written_whole
 from napari_ssdenoise.io._writer import Writer, remove, require_space, reserve
 from napari_ssdenoise.io.nifti import DIMENSIONS, KEY, SIDECARS, base_name, pixel_sizes
 
@@ -199,9 +200,8 @@ class NiftiWriter(Writer):
         """Give the file its name, and write the diffusion weightings beside it."""
         path = super().publish()
         for beside, text in self._sidecars().items():
-            partial = beside.with_name(f".{beside.name}.partial")
-            partial.write_bytes(text.encode())
-            partial.replace(beside)
+            with written_whole(beside) as partial:
+                partial.write_bytes(text.encode())
         return path
 
     def _sidecars(self) -> dict[Path, str]:

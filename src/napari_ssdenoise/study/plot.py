@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_ssdenoise.io._whole import written_whole
 from napari_ssdenoise.study.fit import RiskFit, fit_risk
 
 if TYPE_CHECKING:
@@ -83,10 +84,5 @@ def _curve(axes: Any, fit: RiskFit | None, sizes: Any, risks: Any, colour: str, 
 
 
 def _save(figure: Any, path: Path) -> None:
-    """Write under a temporary name, then rename."""
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=150)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(path) as partial:
+        figure.savefig(partial, format=path.suffix[1:].lower(), dpi=150)

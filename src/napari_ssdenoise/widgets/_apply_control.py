@@ -139,7 +139,7 @@ class ApplyControl(Control):
             left = f"{describe_seconds(last.remaining)} left" if last.done < last.total else "finishing…"
             self.panel.set_progress(last.done / last.total, left)
             if last.done < last.total:
-                self.panel.say(f"Block {last.done} of {last.total} on {self.device}")
+                self.say(f"Block {last.done} of {last.total} on {self.device}")
 
     def finish(self, reason: Reason) -> None:
         if reason is Reason.COMPLETED:

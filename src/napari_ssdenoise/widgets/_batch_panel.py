@@ -15,22 +15,20 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
     QFileDialog,
-    QHBoxLayout,
     QHeaderView,
     QLineEdit,
     QPushButton,
     QTableWidget,
     QTableWidgetItem,
-    QVBoxLayout,
     QWidget,
 )
 
 from napari_ssdenoise.axes import parse_axes
 from napari_ssdenoise.batch import MARK, STD_MARK, Job, Outcome, Status, absolute, images_in, path_for, plan_jobs
-from napari_ssdenoise.widgets._form import add_row, form_layout
+from napari_ssdenoise.widgets._form import add_row, beside, button_row, form_layout, stack
 from napari_ssdenoise.widgets._layers import PREVIEW_KEY, layer_volume
 from napari_ssdenoise.widgets._reports import BAD, GOOD, sentence
-from napari_ssdenoise.widgets._run_panel import button_row, describe_seconds
+from napari_ssdenoise.widgets._run_panel import describe_seconds
 
 COLUMNS = ("Image", "Status", "Time", "Message")
 _FORMAT_NAMES = {"": "as the image", "ome.zarr": "OME-Zarr", "ome.tif": "OME-TIFF", "tif": "TIFF", "npy": "NumPy"}
@@ -79,10 +77,6 @@ class ImageTable(QWidget):
             header.setMinimumSectionSize(40)
             for column, width in ((1, 100), (2, 46), (3, 80)):
                 self.table.setColumnWidth(column, width)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addLayout(button_row(self.files, self.folder, self.layers, self.remove))
-        outer.addWidget(self.table)
         self.axes = QLineEdit()
         self.axes.setPlaceholderText("as the files say")
         self.axes.setToolTip(
@@ -91,7 +85,7 @@ class ImageTable(QWidget):
         )
         form = form_layout()
         add_row(form, "Axes of files", self.axes)
-        outer.addLayout(form)
+        stack(self, button_row(self.files, self.folder, self.layers, self.remove), self.table, form)
         self.axes.textChanged.connect(lambda _: self.changed.emit())
         self.files.clicked.connect(self._ask_files)
         self.folder.clicked.connect(self._ask_folder)
@@ -229,12 +223,8 @@ class OutputPanel(QWidget):
             "A second file with “.uncertainty” in its name: the standard deviation of every pixel's estimate. For the "
             "blind-spot network, and models of it."
         )
-        form, both = form_layout(self), QWidget()
-        row = QHBoxLayout(both)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(self.folder, 1)
-        row.addWidget(self.browse)
-        add_row(form, "Results into", both)
+        form = form_layout(self)
+        add_row(form, "Results into", beside(self.folder, self.browse))
         add_row(form, "Format", self.format_box)
         add_row(form, "If a result exists", self.existing)
         form.addRow(self.uncertainty)

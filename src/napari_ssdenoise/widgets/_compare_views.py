@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +9,11 @@ import numpy as np
 from napari.layers import Image
 from napari.viewer import Viewer
 from numpy.typing import NDArray
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QWidget
 
 from napari_ssdenoise.volume import ArrayLike
 from napari_ssdenoise.widgets._layers import PREVIEW_KEY, layer_array, place
+from napari_ssdenoise.widgets._plots import Plot
 
 
 @dataclass(frozen=True)
@@ -112,14 +111,14 @@ def _right_of(layer: Image, seen: Slice, plane: NDArray[Any], share: float) -> t
     return np.take(plane, range(cut, width), axis=seen.across), place(layer, origin)["translate"]
 
 
-class ProfilePlot(QWidget):
-    """Values along a line, before and after, or another curve; made when it is first needed."""
+class ProfilePlot(Plot):
+    """Values along a line, before and after, or another curve."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._plot: Any = None
-        self.setFixedHeight(170)
-        self.setVisible(False)
+        super().__init__(170, parent)
+
+    def set_up(self, plot: Any) -> None:
+        plot.addLegend(offset=(-4, 4))
 
     def show_lines(
         self,
@@ -129,36 +128,16 @@ class ProfilePlot(QWidget):
         axes: tuple[str, str] = ("pixels along the line", "value"),
     ) -> None:
         """Show values over something, by name; the first one faint. ``axes``: what the two are called."""
-        if self._plot is None:
-            self._make_plot()
+        self.text_color = text
+        plot = self.painted()
         import pyqtgraph
 
-        self._plot.clear()
-        self._plot.setLabel("bottom", axes[0])
-        self._plot.setLabel("left", axes[1])
-        for side in ("bottom", "left"):
-            axis = self._plot.getAxis(side)
-            axis.setPen(text)
-            axis.setTextPen(text)
-            axis.enableAutoSIPrefix(False)
-        self._plot.getPlotItem().legend.setLabelTextColor(text)
+        plot.clear()
+        plot.setLabel("bottom", axes[0])
+        plot.setLabel("left", axes[1])
         faint = pyqtgraph.mkColor(text)
         faint.setAlpha(120)
         for i, (name, (distances, values)) in enumerate(lines.items()):
             pen = pyqtgraph.mkPen(faint, width=1) if i == 0 else pyqtgraph.mkPen(accent, width=2)
-            self._plot.plot(distances, values, pen=pen, name=name)
+            plot.plot(distances, values, pen=pen, name=name)
         self.setVisible(True)
-
-    def _make_plot(self) -> None:
-        # Importing pyqtgraph replaces the hooks that bring napari's users their error messages.
-        hooks = sys.excepthook, threading.excepthook
-        import pyqtgraph
-
-        sys.excepthook, threading.excepthook = hooks
-        self._plot = plot = pyqtgraph.PlotWidget(parent=self, background=None)
-        plot.setMenuEnabled(False)
-        plot.hideButtons()
-        plot.addLegend(offset=(-4, 4))
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(plot)

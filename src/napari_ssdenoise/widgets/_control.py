@@ -50,16 +50,26 @@ class Control(QObject):
         self._timer.start()
         self.job.start()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the job has been asked to stop, and has not ended yet."""
+        return self.job is not None and self.job.cancelled
+
     def cancel(self) -> None:
         """Ask the job to stop."""
         if self.job is not None:
             self.job.cancel()
+            self.say("")
+
+    def say(self, text: str) -> None:
+        """Tell what goes on; once it is to stop, that."""
+        self.panel.say("Stopping…" if self.stopping else text)
 
     def take(self, report: Any) -> None:
         """Take in a report of the job."""
         if isinstance(report, Stage):
             self.device = report.device or self.device
-            self.panel.say(report.text)
+            self.say(report.text)
 
     def tick(self) -> None:
         """Draw what came in."""
@@ -162,7 +172,7 @@ class TrainingControl(Control):
         timed = self.training is not None and self.training.method.seconds is not None  # steps are then a bound
         count = f"Step {step.step}" if timed or not step.steps else f"Step {step.step} of {step.steps}"
         self.panel.set_progress(step.fraction, f"{describe_seconds(left)} left")
-        self.panel.say(f"{count} on {self.device}")
+        self.say(f"{count} on {self.device}")
         self.panel.curve.draw()
 
     def finish(self, reason: Reason) -> None:

@@ -1,14 +1,29 @@
-"""What widgets in a dock have in common: a form that scrolls, and an end in which nothing is left running."""
+"""What widgets in a dock have in common: a form that scrolls, jobs, and an end in which nothing is left running."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
+from napari.utils.notifications import show_error
+from napari.utils.theme import get_theme
+from napari.viewer import Viewer
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_ssdenoise._threads import share_processor, use_large_pages
+from napari_ssdenoise.widgets._control import Control, TaskControl
 from napari_ssdenoise.widgets._form import FormArea, Section
+from napari_ssdenoise.widgets._job import Job, Reason, Work
+from napari_ssdenoise.widgets._recipes import deliver
+from napari_ssdenoise.widgets._reports import problem
+from napari_ssdenoise.widgets._run_panel import StatusPanel
+from napari_ssdenoise.widgets._work import Task
+
+if TYPE_CHECKING:
+    from napari_ssdenoise._repeatable import Repeatable
+
+LOOKING = "Looking at what the image's file holds…"
 
 
 class DockedWidget(QWidget):
@@ -73,3 +88,85 @@ class DockedWidget(QWidget):
 
     def make_room(self, opened: bool) -> None:
         """Give a section of the form that was opened the room of what lies below, and back when it is closed."""
+
+
+class WorkingWidget(DockedWidget):
+    """A docked widget that does one thing at a time in another thread, and tells of it in its panel ``run``."""
+
+    run: StatusPanel
+
+    def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.viewer = viewer
+        self._controls: tuple[Control, ...] = ()
+
+    def attend(self, *controls: Control) -> None:
+        """Take up the jobs that the panel shows; short ones, ``tasks``, come with them."""
+        self.tasks = TaskControl(self.viewer, self.run, self)
+        self._controls = (*controls, self.tasks)
+        for control in self._controls:
+            control.ended.connect(self.end)
+        self.paint()
+
+    @property
+    def job(self) -> Job | None:
+        """What is running."""
+        return next((control.job for control in self._controls if control.job is not None), None)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job is running."""
+        return self.job is not None
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a job is running that has been asked to stop."""
+        return any(control.stopping for control in self._controls)
+
+    @property
+    def working(self) -> bool:
+        """Whether something still runs in another thread."""
+        return self.busy
+
+    def update_check(self, *_: Any) -> None:
+        """Say what can be started, or what to change, and offer what is possible now."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Stop what is running; what is done is kept where that has a worth."""
+        for control in self._controls:
+            control.cancel()
+        self.update_check()
+
+    def run_task(self, work: Work, done: Callable[[Any], str]) -> None:
+        """Do something short, unless something is running; ``done`` returns what to say about its result."""
+        if not self.busy:
+            self.tasks.begin(work, done)
+            self.update_check()
+
+    def copy_recipe(self, kind: str, find: Callable[[], Repeatable], text: str = LOOKING) -> None:
+        """Copy how a result was made; ``kind``: command, python or notebook."""
+        self.run_task(Task(text, find).reports, lambda recipe: deliver(kind, recipe, self))
+
+    def show_problem(self, error: Exception) -> None:
+        """Tell people what is wrong, here and as a notification; napari goes on."""
+        text = problem(error)
+        self.run.say(text, error=True)
+        show_error(text)
+
+    def end(self, _: Reason, error: Exception | None) -> None:
+        """Take in that a job has ended."""
+        if error is not None:
+            self.show_problem(error)
+        self.update_check()
+        self.leave()
+
+    def let_go(self) -> None:
+        """Stop everything, and listen to the viewer no longer."""
+        for control in self._controls:
+            control.cancel()
+
+    def paint(self) -> None:
+        """Take on the colours of the viewer's theme."""
+        theme = get_theme(self.viewer.theme)
+        self.run.set_colors(theme.text.as_hex(), theme.current.as_hex())

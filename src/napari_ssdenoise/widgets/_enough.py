@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import threading
 from collections.abc import Generator
 from dataclasses import dataclass
 from html import escape
@@ -11,10 +9,11 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QWidget
 
 from napari_ssdenoise.io._whole import written_whole
 from napari_ssdenoise.volume import Volume
+from napari_ssdenoise.widgets._plots import Plot
 from napari_ssdenoise.widgets._stopping import guarded, interrupting, load_torch
 from napari_ssdenoise.widgets._work import Stage
 
@@ -113,16 +112,19 @@ def table_html(study: DataStudy) -> str:
     )
 
 
-class RiskPlot(QWidget):
-    """The error against the number of images, and the curve with its 90 % band; made when it is first needed."""
+class RiskPlot(Plot):
+    """The error against the number of images, and the curve with its 90 % band."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.text_color = "#f0f1f2"
-        self._plot: Any = None
+        super().__init__(210, parent)
         self.points: list[tuple[int, float]] = []
-        self.setFixedHeight(210)
-        self.setVisible(False)
+
+    def set_up(self, plot: Any) -> None:
+        plot.setMouseEnabled(False, False)
+        plot.setLogMode(x=True, y=False)
+        plot.setLabel("bottom", "images to learn from")
+        plot.setLabel("left", "error that is left")
+        plot.addLegend(offset=(-4, 4))
 
     def clear(self) -> None:
         """Begin anew."""
@@ -136,10 +138,10 @@ class RiskPlot(QWidget):
 
     def show_study(self, study: DataStudy) -> None:
         """Show all measurements, the curve through them, and what endlessly many images would leave."""
-        import pyqtgraph
-
         self.points = [(t.size, t.risk) for t in study.trainings]
         self._start()
+        import pyqtgraph
+
         sizes = np.geomspace(1, BEYOND * study.images, 60)
         middle, low, high = (np.sqrt(risk) for risk in study.fit.curve(sizes))
         band, unseen = pyqtgraph.mkColor(FITTED), pyqtgraph.mkPen((0, 0, 0, 0))
@@ -155,22 +157,13 @@ class RiskPlot(QWidget):
 
     def _start(self) -> None:
         """Draw the measurements alone."""
-        if self._plot is None:
-            self._make_plot()
+        plot = self.painted()
         import pyqtgraph
 
-        self._plot.clear()
-        for side in ("bottom", "left"):
-            axis = self._plot.getAxis(side)
-            axis.setPen(self.text_color)
-            axis.setTextPen(self.text_color)
-            axis.enableAutoSIPrefix(False)
-        self._plot.getPlotItem().legend.setLabelTextColor(self.text_color)
+        plot.clear()
         sizes, errors = [n for n, _ in self.points], [risk**0.5 for _, risk in self.points]
         brush = pyqtgraph.mkBrush(MEASURED)
-        self._plot.plot(
-            sizes, errors, pen=None, symbol="o", symbolSize=6, symbolPen=None, symbolBrush=brush, name="measured"
-        )
+        plot.plot(sizes, errors, pen=None, symbol="o", symbolSize=6, symbolPen=None, symbolBrush=brush, name="measured")
         self._frame(errors)
         self._mark(sorted(set(sizes)))
         self.setVisible(True)
@@ -184,22 +177,3 @@ class RiskPlot(QWidget):
         low, high = min(errors), max(errors)
         margin = max(0.15 * (high - low), 0.01 * high)
         self._plot.setYRange(low - margin, high + margin, padding=0)
-
-    def _make_plot(self) -> None:
-        # Importing pyqtgraph replaces the hooks that bring napari's users their error messages.
-        hooks = sys.excepthook, threading.excepthook
-        import pyqtgraph
-
-        sys.excepthook, threading.excepthook = hooks
-        self._plot = plot = pyqtgraph.PlotWidget(parent=self, background=None)
-        plot.setMenuEnabled(False)
-        plot.setMouseEnabled(False, False)
-        plot.hideButtons()
-        plot.setLogMode(x=True, y=False)
-        plot.setLabel("bottom", "images to learn from")
-        plot.setLabel("left", "error that is left")
-        plot.getPlotItem().setContentsMargins(0, 0, 0, 5)  # else what hangs below the line of the label is cut off
-        plot.addLegend(offset=(-4, 4))
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(plot)

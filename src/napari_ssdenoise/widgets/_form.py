@@ -16,10 +16,14 @@ from qtpy.QtWidgets import (
     QDoubleSpinBox,
     QFormLayout,
     QFrame,
+    QHBoxLayout,
     QLabel,
+    QLayout,
     QLineEdit,
+    QPushButton,
     QScrollArea,
     QSizePolicy,
+    QVBoxLayout,
     QWidget,
 )
 from superqt import QCollapsible
@@ -272,6 +276,33 @@ class Section(QCollapsible):
         """Show another title."""
         self._title = text
         super().setText(f"{'▾' if self.isExpanded() else '▸'}  {text}")
+
+
+def button_row(*buttons: QPushButton) -> QHBoxLayout:
+    """Return buttons side by side, all of one width."""
+    row = QHBoxLayout()
+    for button in buttons:
+        row.addWidget(button, 1)
+    return row
+
+
+def stack(parent: QWidget, *parts: QWidget | QLayout) -> QVBoxLayout:
+    """Put parts below one another, up to the edges of their parent."""
+    column = QVBoxLayout(parent)
+    column.setContentsMargins(0, 0, 0, 0)
+    for part in parts:
+        column.addLayout(part) if isinstance(part, QLayout) else column.addWidget(part)
+    return column
+
+
+def beside(edit: QLineEdit, button: QPushButton) -> QWidget:
+    """Return a text field with a button to its right, as one part of a form."""
+    both = QWidget()
+    row = QHBoxLayout(both)
+    row.setContentsMargins(0, 0, 0, 0)
+    row.addWidget(edit, 1)
+    row.addWidget(button)
+    return both
 
 
 def folded(title: str, content: QWidget) -> Section:

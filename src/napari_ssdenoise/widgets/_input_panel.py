@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from napari.layers import Image
 from napari.viewer import Viewer
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_ssdenoise.axes import Channels, Layout, default_spatial, parse_axes
 from napari_ssdenoise.volume import Volume, require_intensities
@@ -101,10 +101,7 @@ class LayerPanel(QWidget):
 
     def __init__(self, viewer: Viewer, label: str, tip: str, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        self._form: QFormLayout = form_layout()
-        outer.addLayout(self._form)
+        self._form = form_layout(self)
         self.layer_box = LayerBox(viewer, follow=True)
         self.axes_editor = AxesEditor()
         self.layer_box.setToolTip(tip)

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 
 from napari_ssdenoise.algorithms import algorithms_for, get_algorithm, list_algorithms, settings
 from napari_ssdenoise.algorithms._base import AUTO
-from napari_ssdenoise.widgets._form import FloatBox, SettingsForm, add_row, folded, form_layout
+from napari_ssdenoise.widgets._form import FloatBox, SettingsForm, add_row, folded, form_layout, stack
 from napari_ssdenoise.widgets._reports import DiagnosisPanel, WrappedText
 from napari_ssdenoise.widgets._work import Method
 
@@ -75,8 +75,6 @@ class MethodPanel(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
         self.algorithm_box = QComboBox()
         self.algorithm_box.addItem("Auto", AUTO)
         for key, algorithm in algorithms_for("denoise").items():
@@ -90,20 +88,15 @@ class MethodPanel(QWidget):
         self.hint = WrappedText()
         top = form_layout()
         add_row(top, "Method", self.algorithm_box)
-        outer.addLayout(top)
         hint_row = QHBoxLayout()
         hint_row.addWidget(self.hint, 1)
         hint_row.addWidget(self.diagnose, 0, Qt.AlignmentFlag.AlignTop)
-        outer.addLayout(hint_row)
-        outer.addWidget(self.diagnosis)
         self._settings = QVBoxLayout()
-        outer.addLayout(self._settings)
         self.length = LengthEditor()
         self.length.setToolTip("Longer is better, with ever smaller gains. Stopping early keeps what is learned.")
         bottom = form_layout()
         add_row(bottom, "Train for", self.length)
-        outer.addLayout(bottom)
-        outer.addWidget(folded("Advanced", self._advanced()))
+        stack(self, top, hint_row, self.diagnosis, self._settings, bottom, folded("Advanced", self._advanced()))
         self.form = self._make_form()
         self.algorithm_box.currentIndexChanged.connect(self._show_algorithm)
 

@@ -22,15 +22,14 @@ from qtpy.QtWidgets import (
     QMessageBox,
     QPushButton,
     QSizePolicy,
-    QVBoxLayout,
     QWidget,
 )
 
 from napari_ssdenoise.io.library import Shelved, models_in, rename_model
-from napari_ssdenoise.widgets._form import folded
+from napari_ssdenoise.widgets._form import button_row, folded, stack
 from napari_ssdenoise.widgets._job import Job, Reason
+from napari_ssdenoise.widgets._plots import LossCurve
 from napari_ssdenoise.widgets._reports import WrappedText
-from napari_ssdenoise.widgets._run_panel import LossCurve, button_row
 
 ICON = QSize(80, 40)
 LIST_HEIGHT = 112  # two models and a half, so that people see that there are more
@@ -99,20 +98,13 @@ class ModelsPanel(QWidget):
 
     def _arrange(self) -> None:
         content = QWidget()
-        column = QVBoxLayout(content)
-        column.setContentsMargins(0, 0, 0, 0)
         row = QHBoxLayout()
         row.addWidget(self.folder, 1)
         row.addWidget(self.choose)
-        column.addLayout(row)
-        for item in (self.list, self.about, self.curve):
-            column.addWidget(item)
-        column.addLayout(button_row(self.load_button, self.go_on_button))
-        column.addLayout(button_row(self.rename_button, self.delete_button))
+        load, change = (self.load_button, self.go_on_button), (self.rename_button, self.delete_button)
+        stack(content, row, self.list, self.about, self.curve, button_row(*load), button_row(*change))
         self.section = folded("Saved models", content)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(self.section)
+        stack(self, self.section)
 
     @property
     def chosen(self) -> Shelved | None:

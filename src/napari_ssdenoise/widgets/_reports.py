@@ -8,12 +8,12 @@ from typing import Any
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QResizeEvent
-from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QPushButton, QWidget
 
 from napari_ssdenoise._errors import explain, is_input_error
 from napari_ssdenoise.algorithms import list_algorithms, settings
 from napari_ssdenoise.algorithms._base import AUTO
-from napari_ssdenoise.widgets._form import FormArea, folded
+from napari_ssdenoise.widgets._form import FormArea, folded, stack
 
 GOOD, BAD, UNSURE = "#2f8b3a", "#d4494c", "#ad6d00"
 _MARKS = {True: ("✓", GOOD), False: ("✗", BAD), None: ("?", UNSURE)}
@@ -40,6 +40,20 @@ class WrappedText(QLabel):
         self.setMinimumHeight(self.heightForWidth(self.width()) if self.text() else 0)
 
 
+class Caution(WrappedText):
+    """A warning; it takes no room while there is none."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setStyleSheet(f"color: {UNSURE};")
+        self.setText("")
+
+    def setText(self, text: str | None) -> None:
+        """Show another text, or nothing."""
+        super().setText(text)
+        self.setVisible(bool(text))
+
+
 class ReportSection(QWidget):
     """A folded section with a text; it takes no room while there is none.
 
@@ -57,18 +71,14 @@ class ReportSection(QWidget):
         self.text.setTextFormat(Qt.TextFormat.RichText)
         self.text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.content = QWidget()
-        self.column = QVBoxLayout(self.content)
-        self.column.setContentsMargins(0, 0, 0, 0)
-        self.column.addWidget(self.text)
+        self.column = stack(self.content, self.text)
         self._title = title
         area: QWidget = self.content
         if most is not None:
             area = FormArea(self.content, least=60)
             area.setMaximumHeight(most)
         self.section = folded(title, area)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(self.section)
+        stack(self, self.section)
         self.clear()
 
     def show_report(self, summary: str, html: str, *, unfold: bool) -> None:

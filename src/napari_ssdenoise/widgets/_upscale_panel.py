@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 from napari_ssdenoise.algorithms import _super_resolution as methods
 from napari_ssdenoise.algorithms import list_algorithms
 from napari_ssdenoise.widgets._dialogs import ask_blur
-from napari_ssdenoise.widgets._form import SettingsForm, add_row, folded, form_layout
+from napari_ssdenoise.widgets._form import SettingsForm, add_row, folded, form_layout, stack
 from napari_ssdenoise.widgets._kernel_view import KernelView
 from napari_ssdenoise.widgets._method_panel import device_box, seed_box, summary
 from napari_ssdenoise.widgets._reports import WrappedText
@@ -95,25 +95,18 @@ class UpscalePanel(QWidget):
             box.valueChanged.connect(lambda _: self.changed.emit())
 
     def _arrange(self) -> None:
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
         top, bottom, advanced = form_layout(), form_layout(), QWidget()
         add_row(top, "Method", self.method_box)
-        outer.addLayout(top)
-        outer.addWidget(self.hint)
         self._settings = QVBoxLayout()
-        outer.addLayout(self._settings)
-        outer.addWidget(self.kernel)
         self._updates_rows = [
             (add_row(bottom, "Updates", self.updates), self.updates),
             (add_row(bottom, "Until they stop helping", self.until_best), self.until_best),
         ]
-        outer.addLayout(bottom)
         self._advanced_form = form_layout(advanced)
         self.device, self.seed = device_box(), seed_box()
         add_row(self._advanced_form, "Device", self.device)
         add_row(self._advanced_form, "Random seed", self.seed)
-        outer.addWidget(folded("Advanced", advanced))
+        stack(self, top, self.hint, self._settings, self.kernel, bottom, folded("Advanced", advanced))
 
     @property
     def choice(self) -> Choice:

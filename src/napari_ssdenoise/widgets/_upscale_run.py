@@ -8,17 +8,18 @@ import numpy as np
 from napari.layers import Image
 from napari.viewer import Viewer
 from qtpy.QtCore import QObject, Signal
-from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QPushButton, QWidget
 
 import napari_ssdenoise
 from napari_ssdenoise.volume import Volume
 from napari_ssdenoise.widgets._control import Control
 from napari_ssdenoise.widgets._denoising import Filling, Progress, require_memory
+from napari_ssdenoise.widgets._form import button_row, stack
 from napari_ssdenoise.widgets._job import Reason
 from napari_ssdenoise.widgets._layers import Pixels, layer_array
 from napari_ssdenoise.widgets._recipes import Made, RecipeButton
-from napari_ssdenoise.widgets._reports import UNSURE, WrappedText
-from napari_ssdenoise.widgets._run_panel import StatusPanel, button_row, describe_seconds, main_button
+from napari_ssdenoise.widgets._reports import Caution
+from napari_ssdenoise.widgets._run_panel import StatusPanel, describe_seconds
 from napari_ssdenoise.widgets._shown import AddedLayer, PreviewLayer, ResultLayer, visible_region
 from napari_ssdenoise.widgets._upscaling import (
     Adapted,
@@ -44,31 +45,14 @@ class UpscaleRunPanel(StatusPanel):
         super().__init__(parent)
         self.preview = QPushButton("Preview")
         self.preview.setToolTip("Adapt to the image, then enlarge only what is in view. Move on and click it again.")
-        self.run = QPushButton("Run")
+        self.main = self.run = QPushButton("Run")
         self.run.setToolTip("Adapt to the image, unless that has been done, then enlarge all of it into a new layer.")
         self.stop = QPushButton("Stop")
         self.compare = QPushButton("Before / after")
         self.compare.setToolTip("Hide the enlarged image, or show it again, to compare it with the image below.")
-        self.warning = WrappedText()
-        self.warning.setStyleSheet(f"color: {UNSURE};")
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.check)
-        layout.addLayout(button_row(self.preview, self.run, self.stop))
-        for item in (self.bar, self.status, self.warning):
-            layout.addWidget(item)
-        self.copy_as = RecipeButton()
-        layout.addLayout(button_row(self.compare, self.copy_as))
-        self.warn("")
-
-    def set_accent(self, accent: str) -> None:
-        """Take on the colour of the viewer's theme."""
-        self.run.setStyleSheet(main_button(accent))
-
-    def warn(self, text: str) -> None:
-        """Show a warning."""
-        self.warning.setText(text)
-        self.warning.setVisible(bool(text))
+        self.warning, self.copy_as = Caution(), RecipeButton()
+        above, below = button_row(self.preview, self.run, self.stop), button_row(self.compare, self.copy_as)
+        stack(self, self.check, above, self.bar, self.status, self.warning, below)
 
 
 class UpscaleControl(Control):
@@ -155,7 +139,7 @@ class UpscaleControl(Control):
         left = f"{describe_seconds(last.remaining)} left"
         if isinstance(last, Update):
             self.panel.set_progress(last.fraction, left)
-            self.panel.say(f"Adapting to the image: update {last.done} of {last.total} on {self.device}")
+            self.say(f"Adapting to the image: update {last.done} of {last.total} on {self.device}")
             return
         if self._deleted:
             self.cancel()
@@ -163,7 +147,7 @@ class UpscaleControl(Control):
         if self.result is not None:
             self.result.refresh(now=not self._timer.isActive())
         self.panel.set_progress(last.done / last.total, left)
-        self.panel.say(f"Enlarging on {self.device}")
+        self.say(f"Enlarging on {self.device}")
 
     def finish(self, reason: Reason) -> None:
         if self.result is not None and self.result.alive and self.result.layer is not None:

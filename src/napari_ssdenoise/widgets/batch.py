@@ -6,23 +6,22 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari.utils.notifications import show_error
-from napari.utils.theme import get_theme
 from napari.viewer import Viewer
 from qtpy.QtCore import QObject
-from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLineEdit, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QLineEdit, QPushButton, QWidget
 
 from napari_ssdenoise.batch import Begun, Job, Outcome
 from napari_ssdenoise.widgets._batch_panel import ImageTable, OutputPanel
 from napari_ssdenoise.widgets._batch_work import BatchDenoising, Share, require_uncertainty
 from napari_ssdenoise.widgets._control import Control
 from napari_ssdenoise.widgets._dialogs import ask_model_to_load
-from napari_ssdenoise.widgets._docked import DockedWidget
-from napari_ssdenoise.widgets._form import add_row, form_layout
+from napari_ssdenoise.widgets._docked import WorkingWidget
+from napari_ssdenoise.widgets._form import add_row, beside, button_row, form_layout, stack
 from napari_ssdenoise.widgets._job import Reason
 from napari_ssdenoise.widgets._method_panel import MethodPanel
 from napari_ssdenoise.widgets._reports import problem
-from napari_ssdenoise.widgets._run_panel import StatusPanel, button_row, describe_seconds, main_button
+from napari_ssdenoise.widgets._run_panel import StatusPanel, describe_seconds
+from napari_ssdenoise.widgets._work import Task
 
 if TYPE_CHECKING:
     from napari_ssdenoise.model import TrainedModel
@@ -35,14 +34,10 @@ class BatchRunPanel(StatusPanel):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.run, self.save = QPushButton("Denoise all"), QPushButton("Save table…")
+        self.main = self.run = QPushButton("Denoise all")
+        self.save = QPushButton("Save table…")
         self.save.setToolTip("What became of each image, as a CSV file.")
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.check)
-        layout.addLayout(button_row(self.run, self.save))
-        layout.addWidget(self.bar)
-        layout.addWidget(self.status)
+        stack(self, self.check, button_row(self.run, self.save), self.bar, self.status)
 
 
 class BatchControl(Control):
@@ -85,7 +80,7 @@ class BatchControl(Control):
         part = (done - self._began[0]) / max(len(work.jobs) - self._began[0], 1e-6)
         left = f", about {describe_seconds((now - self._began[1]) * (1 / part - 1))} left" if part > 0.02 else ""
         self.panel.set_progress(done / len(work.jobs), f"image {number + 1} of {len(work.jobs)}{left}")
-        self.panel.say("Stopping…" if self.job.cancelled else "")
+        self.say("")
 
     def finish(self, reason: Reason) -> None:
         batch = self.work.batch if self.work is not None else None
@@ -96,7 +91,7 @@ class BatchControl(Control):
         self.panel.say(said if reason is Reason.COMPLETED else f"Stopped. {said}{kept}")
 
 
-class BatchWidget(DockedWidget):
+class BatchWidget(WorkingWidget):
     """Denoise many files and layers into a folder.
 
     Parameters
@@ -106,49 +101,34 @@ class BatchWidget(DockedWidget):
     """
 
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.viewer = napari_viewer
+        super().__init__(napari_viewer, parent)
         self.images = ImageTable(napari_viewer)
         self.model_box, self.model_path = QComboBox(), QLineEdit()
         self.method, self.output, self.run = MethodPanel(), OutputPanel(), BatchRunPanel()
         self.control = BatchControl(napari_viewer, self.run, self.images, self)
         self.arrange((self.images, self._model_panel(), self.method, self.output), self.run)
         self.method.diagnose.setVisible(False)  # each image is looked at by itself
-        self.run.run.setStyleSheet(main_button(get_theme(napari_viewer.theme).current.as_hex()))
+        self.attend(self.control)
         for part in (self.images, self.output, self.method):
             part.changed.connect(self.update_check)
         self.model_path.textChanged.connect(self.update_check)
         self.model_box.currentIndexChanged.connect(self.update_check)
-        self.control.ended.connect(self._end)
         self.run.run.clicked.connect(self._run_or_stop)
         self.run.save.clicked.connect(self._ask_table)
         self.update_check()
 
     def _model_panel(self) -> QWidget:
-        panel, both = QWidget(), QWidget()
-        form, row, browse = form_layout(panel), QHBoxLayout(both), QPushButton("Browse…")
+        panel, browse = QWidget(), QPushButton("Browse…")
+        form, both = form_layout(panel), beside(self.model_path, browse)
         self.model_box.addItem("a model learnt from each image", EACH)
         self.model_box.addItem("the model in “Denoise”", CURRENT)
         self.model_box.addItem("a saved model", SAVED)
         self.model_box.setToolTip("One model is quick, and right for images of one kind; learning adapts to each.")
         self.model_path.setPlaceholderText("model.zip or model.json")
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(self.model_path, 1)
-        row.addWidget(browse)
         browse.clicked.connect(self._ask_model)
         add_row(form, "Denoise with", self.model_box)
         self._model_row = (add_row(form, "Model", both), both)
         return panel
-
-    @property
-    def busy(self) -> bool:
-        """Whether images are being denoised."""
-        return self.control.job is not None
-
-    @property
-    def working(self) -> bool:
-        """Whether something still runs in another thread."""
-        return self.busy
 
     def update_check(self, *_: Any) -> None:
         """Say whether it can start, and what to change if it cannot."""
@@ -164,9 +144,8 @@ class BatchWidget(DockedWidget):
             text, error = problem(refusal), bool(self.images.entries)
             work = None
         self.run.say_check("" if self.busy else text, error)
-        stopping = self.control.job is not None and self.control.job.cancelled
-        self.run.run.setText("Stopping…" if stopping else "Stop" if self.busy else "Denoise all")
-        self.run.run.setEnabled(not stopping if self.busy else work is not None)
+        self.run.run.setText("Stopping…" if self.stopping else "Stop" if self.busy else "Denoise all")
+        self.run.run.setEnabled(not self.stopping if self.busy else work is not None)
         done = self.control.work
         self.run.save.setEnabled(not self.busy and done is not None and done.batch is not None)
         for part in (self.images, self.model_box, self.method, self.output, *self._model_row):
@@ -185,32 +164,14 @@ class BatchWidget(DockedWidget):
         self.control.begin(work)
         self.update_check()
 
-    def stop(self) -> None:
-        """Stop; what is done is kept."""
-        self.control.cancel()
-        self.update_check()
-
     def save_table(self, path: Path) -> None:
         """Write what became of each image."""
         work = self.control.work
         if work is None or work.batch is None:
             return
-        try:
-            work.batch.write_table(path)
-        except OSError as error:
-            self.show_problem(error)
-            return
-        self.run.say(f"{work.batch.summary()} Saved as {path.name}.")
-
-    def show_problem(self, error: Exception) -> None:
-        """Tell people what is wrong, here and as a notification; napari goes on."""
-        text = problem(error)
-        self.run.say(text, error=True)
-        show_error(text)
-
-    def let_go(self) -> None:
-        """Stop everything."""
-        self.control.cancel()
+        batch = work.batch
+        task = Task("Saving…", lambda: batch.write_table(path))
+        self.run_task(task.reports, lambda _: f"{batch.summary()} Saved as {path.name}.")
 
     def _work(self) -> BatchDenoising:
         """Return what is to be done.
@@ -268,9 +229,3 @@ class BatchWidget(DockedWidget):
         chosen, _ = QFileDialog.getSaveFileName(self, "Save the table", "denoised.csv", "CSV (*.csv)")
         if chosen:
             self.save_table(Path(chosen if chosen.lower().endswith(".csv") else f"{chosen}.csv"))
-
-    def _end(self, _: Reason, error: Exception | None) -> None:
-        if error is not None:
-            self.show_problem(error)
-        self.update_check()
-        self.leave()

@@ -14,7 +14,7 @@ from napari.utils.theme import get_theme
 from napari.viewer import Viewer
 from numpy.typing import NDArray
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QCheckBox, QPushButton, QSlider, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QPushButton, QSlider, QWidget
 
 from napari_ssdenoise.metrics import FRC_THRESHOLD, RingCorrelation, frc
 from napari_ssdenoise.widgets._compare_views import ProfilePlot, Slice, SplitView
@@ -28,12 +28,11 @@ from napari_ssdenoise.widgets._comparing import (
     symmetric_limits,
 )
 from napari_ssdenoise.widgets._docked import DockedWidget
-from napari_ssdenoise.widgets._form import add_row, form_layout
+from napari_ssdenoise.widgets._form import add_row, button_row, form_layout, stack
 from napari_ssdenoise.widgets._job import Newest
 from napari_ssdenoise.widgets._layer_box import LayerBox
 from napari_ssdenoise.widgets._layers import layer_array, place
 from napari_ssdenoise.widgets._reports import UNSURE, WrappedText, problem
-from napari_ssdenoise.widgets._run_panel import button_row
 
 DIVERGING = Colormap([[0.1, 0.35, 0.7, 1], [0.97, 0.97, 0.97, 1], [0.75, 0.1, 0.15, 1]], name="blue to red")
 STEPS = 200  # of the slider
@@ -73,13 +72,8 @@ class CompareWidget(DockedWidget):
         add_row(form, "Before", self.before)
         add_row(form, "After", self.after)
         panel = QWidget()
-        column = QVBoxLayout(panel)
-        column.setContentsMargins(0, 0, 0, 0)
-        for part in (self.split, self.slider):
-            column.addWidget(part)
-        column.addLayout(button_row(self.residual, self.profile, self.rings))
-        column.addWidget(self.text)
-        column.addWidget(self.plot)
+        buttons = button_row(self.residual, self.profile, self.rings)
+        stack(panel, self.split, self.slider, buttons, self.text, self.plot)
         self.arrange((top,), panel)
         self.split.toggled.connect(self._toggle)
         self.slider.valueChanged.connect(self._later)

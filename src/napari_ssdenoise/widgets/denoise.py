@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari.utils.notifications import show_error
 from napari.utils.theme import get_theme
 from napari.viewer import Viewer
 from qtpy.QtWidgets import QWidget
@@ -15,15 +14,14 @@ from qtpy.QtWidgets import QWidget
 from napari_ssdenoise.volume import Volume, require_intensities
 from napari_ssdenoise.widgets._apply_control import UNCERTAINTY, ApplyControl
 from napari_ssdenoise.widgets._checks import Assessing, Comparing, Diagnosing
-from napari_ssdenoise.widgets._control import TaskControl, TrainingControl
+from napari_ssdenoise.widgets._control import TrainingControl
 from napari_ssdenoise.widgets._dialogs import ask_model_to_load, ask_model_to_save, ask_output
-from napari_ssdenoise.widgets._docked import DockedWidget
+from napari_ssdenoise.widgets._docked import WorkingWidget
 from napari_ssdenoise.widgets._input_panel import InputPanel
-from napari_ssdenoise.widgets._job import Job, Reason, Work
+from napari_ssdenoise.widgets._job import Reason, Work
 from napari_ssdenoise.widgets._method_panel import MethodPanel
 from napari_ssdenoise.widgets._models import ModelsPanel
 from napari_ssdenoise.widgets._quality_control import FitControl, QualityControl
-from napari_ssdenoise.widgets._recipes import deliver
 from napari_ssdenoise.widgets._reports import problem
 from napari_ssdenoise.widgets._run_panel import QUICK_SECONDS, RunPanel
 from napari_ssdenoise.widgets._work import Diagnosed, Method, Saving, Task, Training
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
 QUICK_METHOD = "zs-n2n"
 
 
-class DenoiseWidget(DockedWidget):
+class DenoiseWidget(WorkingWidget):
     """Denoise an image layer with a network that learns from that layer itself.
 
     Parameters
@@ -44,28 +42,24 @@ class DenoiseWidget(DockedWidget):
     """
 
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.viewer = napari_viewer
+        super().__init__(napari_viewer, parent)
         self.model: TrainedModel | None = None
         self.input = InputPanel(napari_viewer)
         self.method = MethodPanel()
         self.run = RunPanel()
         self.training = TrainingControl(napari_viewer, self.run, self)
         self.applying = ApplyControl(napari_viewer, self.run, self)
-        self.tasks = TaskControl(napari_viewer, self.run, self)
         self.quality = QualityControl(self.run.quality, self)
         self.fit = FitControl(self.run.fit, self)
         self.models = ModelsPanel()
         self.arrange((self.input, self.method, self.models), self.run)
-        self._paint()
+        self.training.ended.connect(self._end_training)  # before what follows every job
+        self.attend(self.training, self.applying)
         self.input.changed.connect(self.update_check)
         self.method.changed.connect(self.update_check)
         self.input.layer_box.layer_changed.connect(self.method.diagnosis.clear)
         self.method.diagnose.clicked.connect(self.diagnose)
         self.training.diagnosed.connect(self.method.diagnosis.take)
-        self.training.ended.connect(self._end_training)
-        self.applying.ended.connect(self._end)
-        self.tasks.ended.connect(self._end)
         for background in (self.quality, self.fit, self.models):
             background.ended.connect(self.leave)
         self.models.load.connect(self.load_model)
@@ -81,21 +75,12 @@ class DenoiseWidget(DockedWidget):
         self.run.copy_as.chosen.connect(self.copy_as)
         self.update_check()
 
-    def _paint(self) -> None:
-        theme = get_theme(self.viewer.theme)
-        self.run.set_colors(theme.text.as_hex(), theme.current.as_hex())
-        self.models.set_colors(theme.text.as_hex())
+    def paint(self) -> None:
+        """Take on the colours of the viewer's theme."""
+        super().paint()
+        self.models.set_colors(get_theme(self.viewer.theme).text.as_hex())
 
-    @property
-    def busy(self) -> bool:
-        """Whether a job is running."""
-        return self._job is not None
-
-    @property
-    def _job(self) -> Job | None:
-        return self.training.job or self.applying.job or self.tasks.job
-
-    def update_check(self) -> None:
+    def update_check(self, *_: Any) -> None:
         """Say whether training can start, and what to change if it cannot."""
         self.input.show_target(self.method.wants_target)
         readable = False
@@ -115,7 +100,7 @@ class DenoiseWidget(DockedWidget):
         self.input.setEnabled(not busy)
         self.method.setEnabled(not busy)
         self.models.setEnabled(not busy)
-        stopping = self._job is not None and self._job.cancelled
+        stopping = self.stopping
         self.run.train.setText("Stopping…" if stopping else "Stop" if busy else "Train")
         self.run.train.setEnabled(not stopping if busy else ready)
         has_layer = self.input.layer is not None
@@ -167,13 +152,7 @@ class DenoiseWidget(DockedWidget):
         except ValueError as error:
             self.show_problem(error)
             return
-        self._run_task(Diagnosing(volume).reports, show)
-
-    def stop(self) -> None:
-        """Stop what is running; what is done is kept."""
-        if self._job is not None:
-            self._job.cancel()
-        self.update_check()
+        self.run_task(Diagnosing(volume).reports, show)
 
     def apply(self) -> None:
         """Denoise the chosen layer into a new one."""
@@ -198,7 +177,7 @@ class DenoiseWidget(DockedWidget):
         model = self.model
         if model is not None:
             volume = None if self.input.layer is None else self._volume()
-            self._run_task(Saving(model, path, volume).reports, lambda _: self._take_saved(model, path))
+            self.run_task(Saving(model, path, volume).reports, lambda _: self._take_saved(model, path))
 
     def load_model(self, path: Path) -> None:
         """Load a model: a folder, a .zip, or the model.json in a folder."""
@@ -209,20 +188,19 @@ class DenoiseWidget(DockedWidget):
 
             return TrainedModel.load(folder)
 
-        self._run_task(Task("Loading PyTorch and the model…", load, heavy=True).reports, self._take_model)
+        self.run_task(Task("Loading PyTorch and the model…", load, heavy=True).reports, self._take_model)
 
     def copy_as(self, kind: str) -> None:
         """Copy how the last result was made; ``kind``: command, python or notebook."""
         made = self.applying.made
         if made is not None:
-            find = Task("Looking at what the image's file holds…", made.recipe)
-            self._run_task(find.reports, lambda recipe: deliver(kind, recipe, self))
+            self.copy_recipe(kind, made.recipe)
 
-    def show_problem(self, error: Exception) -> None:
-        """Tell people what is wrong, here and as a notification; napari goes on."""
-        text = problem(error)
-        self.run.say(text, error=True)
-        show_error(text)
+    def run_task(self, work: Work, done: Callable[[Any], str]) -> None:
+        """Do something short; what goes on in the background waits."""
+        if not self.busy:
+            self._pause()
+        super().run_task(work, done)
 
     @property
     def working(self) -> bool:
@@ -238,8 +216,7 @@ class DenoiseWidget(DockedWidget):
         self.quality.forget()
         self.fit.forget()
         self.models.stop()
-        if self._job is not None:
-            self._job.cancel()
+        super().let_go()
         self.input.disconnect_viewer()
         self.training.forget_preview()
 
@@ -261,7 +238,7 @@ class DenoiseWidget(DockedWidget):
             self.show_problem(error)
             return
         self.input.layer_box.follow = False
-        self._paint()
+        self.paint()
         if not quick:
             self.quality.forget()
             self.fit.forget()
@@ -269,12 +246,6 @@ class DenoiseWidget(DockedWidget):
         training = Training(method, volume, target, self.input.spatial, self.input.channel_mode)
         self.training.begin(training, layer, quick=quick)
         self.update_check()
-
-    def _run_task(self, work: Work, done: Callable[[Any], str]) -> None:
-        if not self.busy:
-            self._pause()
-            self.tasks.begin(work, done)
-            self.update_check()
 
     def _pause(self) -> None:
         """Let what people started go first."""
@@ -334,15 +305,12 @@ class DenoiseWidget(DockedWidget):
             self.model = made  # a first look must not take the place of a long training
             if not self.training.quick and not self._closed:
                 self.quality.begin(Assessing(made, training.volume, training.target, training.method.device))
-        self._end(reason, error)
 
-    def _end(self, _: Reason, error: Exception | None) -> None:
-        if error is not None:
-            self.show_problem(error)
+    def end(self, reason: Reason, error: Exception | None) -> None:
+        """Take in that a job has ended: what waited in the background goes on."""
         self.quality.resume()
         self.fit.resume()
-        self.update_check()
-        self.leave()
+        super().end(reason, error)
 
     def _ask_file(self) -> None:
         name = self.input.layer.name if self.input.layer is not None else "image"

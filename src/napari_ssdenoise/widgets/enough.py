@@ -7,26 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from napari.layers import Image
-from napari.utils.notifications import show_error
-from napari.utils.theme import get_theme
 from napari.viewer import Viewer
 from qtpy.QtCore import QObject, Qt
-from qtpy.QtWidgets import QComboBox, QFileDialog, QLabel, QPushButton, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QLabel, QPushButton, QSpinBox, QWidget
 
 from napari_ssdenoise.study._pairs import count_pairs, held_out
 from napari_ssdenoise.volume import Volume, require_intensities
-from napari_ssdenoise.widgets._control import Control, TaskControl
-from napari_ssdenoise.widgets._docked import DockedWidget
+from napari_ssdenoise.widgets._control import Control
+from napari_ssdenoise.widgets._docked import WorkingWidget
 from napari_ssdenoise.widgets._enough import RiskPlot, Source, Studied, Studying, save_study, table_html
-from napari_ssdenoise.widgets._form import FormArea, add_row, folded, form_layout
+from napari_ssdenoise.widgets._form import FormArea, add_row, button_row, folded, form_layout, stack
 from napari_ssdenoise.widgets._input_panel import LayerPanel
 from napari_ssdenoise.widgets._job import Reason
 from napari_ssdenoise.widgets._layer_box import LayerBox
 from napari_ssdenoise.widgets._layers import layer_volume
 from napari_ssdenoise.widgets._method_panel import device_box
-from napari_ssdenoise.widgets._recipes import RecipeButton, deliver
+from napari_ssdenoise.widgets._recipes import RecipeButton
 from napari_ssdenoise.widgets._reports import WrappedText, problem
-from napari_ssdenoise.widgets._run_panel import StatusPanel, button_row, describe_seconds, main_button
+from napari_ssdenoise.widgets._run_panel import StatusPanel, describe_seconds
 from napari_ssdenoise.widgets._work import Stage, Task
 
 IN_ONE, IN_TWO = "one", "two"
@@ -38,7 +36,8 @@ class EnoughPanel(StatusPanel):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.run, self.stop = QPushButton("Find out"), QPushButton("Stop")
+        self.main = self.run = QPushButton("Find out")
+        self.stop = QPushButton("Stop")
         self.save, self.copy_as = QPushButton("Save…"), RecipeButton()
         self.copy_as.setToolTip("How the answer was found, to find it again without napari.")
         self.answer, self.plot, self.table = WrappedText(), RiskPlot(), QLabel()
@@ -47,18 +46,14 @@ class EnoughPanel(StatusPanel):
         self.table.setWordWrap(True)
         self.table.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         content = QWidget()
-        column = QVBoxLayout(content)
-        column.setContentsMargins(0, 0, 0, 0)
-        for part in (self.answer, self.plot, self.table):
-            column.addWidget(part)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.check)
-        layout.addLayout(button_row(self.run, self.stop))
-        layout.addWidget(self.bar)
-        layout.addWidget(self.status)
-        layout.addWidget(FormArea(content))
-        layout.addLayout(button_row(self.save, self.copy_as))
+        stack(content, self.answer, self.plot, self.table)
+        above, below = button_row(self.run, self.stop), button_row(self.save, self.copy_as)
+        stack(self, self.check, above, self.bar, self.status, FormArea(content), below)
+
+    def set_colors(self, text: str, accent: str) -> None:
+        """Take on the colours of the viewer's theme."""
+        super().set_colors(text, accent)
+        self.plot.text_color = text
 
     def clear(self) -> None:
         """Forget the answer."""
@@ -98,8 +93,7 @@ class EnoughControl(Control):
             return
         left = f"{describe_seconds(step.remaining)} left" if step.remaining < float("inf") else ""
         self.panel.set_progress(step.done, left)
-        text = f"Training {step.number} of {step.trainings}, on {step.size} image{'s' * (step.size > 1)}"
-        self.panel.say("Stopping…" if self.job.cancelled else text)
+        self.say(f"Training {step.number} of {step.trainings}, on {step.size} image{'s' * (step.size > 1)}")
 
     def finish(self, reason: Reason) -> None:
         if self.study is None:
@@ -112,7 +106,7 @@ class EnoughControl(Control):
         self.answer_panel.plot.show_study(self.study)
 
 
-class EnoughWidget(DockedWidget):
+class EnoughWidget(WorkingWidget):
     """Find out whether a layer's images are enough to learn from.
 
     Parameters
@@ -122,14 +116,13 @@ class EnoughWidget(DockedWidget):
     """
 
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.viewer = napari_viewer
+        super().__init__(napari_viewer, parent)
         self.input = LayerPanel(napari_viewer, "Noisy images", "A film or a stack, whose images are counted.")
         self.views, self.second = QComboBox(), LayerBox(napari_viewer)
         self.seeds, self.steps, self.device = QSpinBox(), QSpinBox(), device_box()
         self.run = EnoughPanel()
         self.control = EnoughControl(napari_viewer, self.run, self)
-        self.tasks = TaskControl(napari_viewer, self.run, self)
+        self.attend(self.control)
         self.arrange((self.input, self._form()), self.run)
         self.input.changed.connect(self._forget)
         self.second.layer_changed.connect(self.update_check)
@@ -138,19 +131,7 @@ class EnoughWidget(DockedWidget):
         self.run.stop.clicked.connect(self.stop)
         self.run.save.clicked.connect(self._ask_save)
         self.run.copy_as.chosen.connect(self.copy_as)
-        for control in (self.control, self.tasks):
-            control.ended.connect(self._end)
         self.update_check()
-
-    @property
-    def busy(self) -> bool:
-        """Whether a job is running."""
-        return self.control.job is not None or self.tasks.job is not None
-
-    @property
-    def working(self) -> bool:
-        """Whether something still runs in another thread."""
-        return self.busy
 
     def find_out(self) -> None:
         """Begin to study the chosen layer."""
@@ -162,37 +143,25 @@ class EnoughWidget(DockedWidget):
             self.show_problem(error)
             return
         self.input.layer_box.follow = False
-        theme = get_theme(self.viewer.theme)
-        self.run.run.setStyleSheet(main_button(theme.current.as_hex()))
-        self.run.plot.text_color = theme.text.as_hex()
+        self.paint()
         self.run.say("")
         work = Studying(images, target, self.seeds.value(), self.steps.value(), self.device.currentData())
         self.control.begin(work)
         self.update_check()
 
-    def stop(self) -> None:
-        """Stop what is running."""
-        self.control.cancel()
-        self.tasks.cancel()
-        self.update_check()
-
     def copy_as(self, kind: str) -> None:
         """Copy how the answer was found; ``kind``: command, python or notebook."""
         work = self.control.work
-        if work is not None and not self.busy:
-            find = Task("Looking at what the image's file holds…", work.recipe)
-            self.tasks.begin(find.reports, lambda recipe: deliver(kind, recipe, self))
-            self.update_check()
+        if work is not None:
+            self.copy_recipe(kind, work.recipe)
 
     def save(self, path: Path) -> None:
         """Save the plot (.png, .svg) or all numbers (.json)."""
         study = self.control.study
-        if study is not None and not self.busy:
-            task = Task("Saving…", lambda: save_study(study, path))
-            self.tasks.begin(task.reports, lambda _: f"Saved as {path.name}.")
-            self.update_check()
+        if study is not None:
+            self.run_task(Task("Saving…", lambda: save_study(study, path)).reports, lambda _: f"Saved as {path.name}.")
 
-    def update_check(self, _: Any = None) -> None:
+    def update_check(self, *_: Any) -> None:
         """Say what there is to learn from, or what to change."""
         text, error = "", False
         try:
@@ -210,23 +179,14 @@ class EnoughWidget(DockedWidget):
         self.run.say_check("" if self.busy else text, error and self.input.layer is not None)
         self._enable(not error)
 
-    def show_problem(self, error: Exception) -> None:
-        """Tell people what is wrong, here and as a notification; napari goes on."""
-        text = problem(error)
-        self.run.say(text, error=True)
-        show_error(text)
-
     def let_go(self) -> None:
         """Stop everything, and listen to the viewer no longer."""
-        self.control.cancel()
-        self.tasks.cancel()
+        super().let_go()
         self.input.disconnect_viewer()
         self.second.disconnect_viewer()
 
     def _form(self) -> QWidget:
         form, more = QWidget(), QWidget()
-        column = QVBoxLayout(form)
-        column.setContentsMargins(0, 0, 0, 0)
         rows = form_layout()
         self.views.addItem("in this image", IN_ONE)
         self.views.addItem("in a second one", IN_TWO)
@@ -237,18 +197,17 @@ class EnoughWidget(DockedWidget):
         self.second.setToolTip("A second noisy image of the same scenes, of the same shape.")
         add_row(rows, "Two views", self.views)
         self._second_label = add_row(rows, "Second image", self.second)
-        column.addLayout(rows)
-        rows = form_layout(more)
+        advanced = form_layout(more)
         self.seeds.setRange(1, 20)
         self.seeds.setValue(3)
         self.seeds.setToolTip("Trainings on each number of images: more make the answer surer.")
         self.steps.setRange(1, 100_000)
         self.steps.setValue(300)
         self.steps.setToolTip("Updates of the network in each training, at most.")
-        add_row(rows, "Trainings of each size", self.seeds)
-        add_row(rows, "Steps", self.steps)
-        add_row(rows, "Device", self.device)
-        column.addWidget(folded("Advanced", more))
+        add_row(advanced, "Trainings of each size", self.seeds)
+        add_row(advanced, "Steps", self.steps)
+        add_row(advanced, "Device", self.device)
+        stack(form, rows, folded("Advanced", more))
         return form
 
     def _chosen(self) -> tuple[Source, Source | None]:
@@ -279,9 +238,8 @@ class EnoughWidget(DockedWidget):
             part.setVisible(two)
         for part in (self.input, self.views, self.second, self.seeds, self.steps, self.device):
             part.setEnabled(not busy)
-        job = self.control.job or self.tasks.job
         self.run.run.setEnabled(ready and not busy)
-        self.run.stop.setEnabled(job is not None and not job.cancelled)
+        self.run.stop.setEnabled(busy and not self.stopping)
         self.run.save.setEnabled(done and not busy)
         self.run.copy_as.setEnabled(done and not busy)
 
@@ -299,12 +257,6 @@ class EnoughWidget(DockedWidget):
             self.run.clear()
             self.run.say("")
         self.update_check()
-
-    def _end(self, reason: Reason, error: Exception | None) -> None:
-        if error is not None:
-            self.show_problem(error)
-        self.update_check()
-        self.leave()
 
 
 def _source(volume: Volume, layer: Image | None) -> Source:

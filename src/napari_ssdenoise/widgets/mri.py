@@ -7,24 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from napari.layers import Image
-from napari.utils.notifications import show_error
-from napari.utils.theme import get_theme
 from napari.viewer import Viewer
 from qtpy.QtCore import QObject, Qt
-from qtpy.QtWidgets import QComboBox, QLabel, QLineEdit, QPushButton, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QLabel, QLineEdit, QPushButton, QSpinBox, QWidget
 
 from napari_ssdenoise.io.kspace import KSpace
-from napari_ssdenoise.widgets._control import Control, TaskControl
+from napari_ssdenoise.widgets._control import Control
 from napari_ssdenoise.widgets._dialogs import ask_kspace
-from napari_ssdenoise.widgets._docked import DockedWidget
-from napari_ssdenoise.widgets._form import add_row, form_layout
-from napari_ssdenoise.widgets._job import Job, Reason
+from napari_ssdenoise.widgets._docked import WorkingWidget
+from napari_ssdenoise.widgets._form import add_row, button_row, form_layout, stack
+from napari_ssdenoise.widgets._job import Reason
 from napari_ssdenoise.widgets._kspace import Made, Reconstructing, axes_of, kspace_layer, kspace_of, read_kspace
 from napari_ssdenoise.widgets._layer_box import LayerBox
 from napari_ssdenoise.widgets._method_panel import device_box
-from napari_ssdenoise.widgets._recipes import RecipeButton, deliver
-from napari_ssdenoise.widgets._reports import UNSURE, WrappedText, problem
-from napari_ssdenoise.widgets._run_panel import StatusPanel, button_row, describe_seconds, main_button
+from napari_ssdenoise.widgets._recipes import RecipeButton
+from napari_ssdenoise.widgets._reports import Caution, WrappedText, problem
+from napari_ssdenoise.widgets._run_panel import StatusPanel, describe_seconds
 from napari_ssdenoise.widgets._work import Stage, Task
 
 METHODS = {
@@ -44,23 +42,16 @@ class ReconstructRunPanel(StatusPanel):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.run = QPushButton("Reconstruct")
+        self.main = self.run = QPushButton("Reconstruct")
         self.stop = QPushButton("Stop")
         self.copy_as = RecipeButton()
         self.table = QLabel()
         self.table.setTextFormat(Qt.TextFormat.RichText)
         self.table.setToolTip("How far a method misses acquired lines that it was not shown, relative to their size.")
         self.table.setVisible(False)
-        self.warning = WrappedText()
-        self.warning.setStyleSheet(f"color: {UNSURE};")
-        self.warning.setVisible(False)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.check)
-        layout.addLayout(button_row(self.run, self.stop))
-        for item in (self.bar, self.status, self.table, self.warning):
-            layout.addWidget(item)
-        layout.addLayout(button_row(self.copy_as))
+        self.warning = Caution()
+        above, below = button_row(self.run, self.stop), button_row(self.copy_as)
+        stack(self, self.check, above, self.bar, self.status, self.table, self.warning, below)
 
     def show_errors(self, errors: dict[str, float], chosen: set[str]) -> None:
         """Show the error of each method on held-out lines; the chosen ones in bold."""
@@ -72,11 +63,6 @@ class ReconstructRunPanel(StatusPanel):
         head = "<tr><td>Method</td><td>Error on held-out lines</td></tr>"
         self.table.setText(f"<table>{head}{''.join(f'<tr>{row}</tr>' for row in rows)}</table>")
         self.table.setVisible(bool(rows))
-
-    def warn(self, text: str) -> None:
-        """Show a warning."""
-        self.warning.setText(text)
-        self.warning.setVisible(bool(text))
 
 
 class ReconstructControl(Control):
@@ -95,7 +81,7 @@ class ReconstructControl(Control):
         """Start."""
         self.work, self.made, self._last, self._began = work, None, None, time.perf_counter()
         self.run_panel.show_errors({}, set())
-        self.run_panel.warn("")
+        self.run_panel.warning.setText("")
         self.run(work.reports)
 
     def take(self, report: Any) -> None:
@@ -113,7 +99,7 @@ class ReconstructControl(Control):
         left = f"{describe_seconds(spent * (1 / step.done - 1))} left" if step.done > 0.02 else ""
         self.panel.set_progress(step.done, left)
         name = METHODS[step.method][0] if step.method in METHODS else step.method.capitalize()
-        self.panel.say(f"Slice {step.slice + 1} of {step.slices}: {name}" if step.slices > 1 else name)
+        self.say(f"Slice {step.slice + 1} of {step.slices}: {name}" if step.slices > 1 else name)
 
     def finish(self, reason: Reason) -> None:
         if self.made is None:
@@ -175,10 +161,10 @@ class ReconstructControl(Control):
                 f"{wrapped:.0%} of the signal lies where parts of the object lie over one another: it is larger than "
                 "the field of view. The image is less certain there."
             )
-        self.run_panel.warn(" ".join(warnings))
+        self.run_panel.warning.setText(" ".join(warnings))
 
 
-class ReconstructWidget(DockedWidget):
+class ReconstructWidget(WorkingWidget):
     """Reconstruct undersampled k-space of a layer or a file.
 
     Parameters
@@ -188,8 +174,7 @@ class ReconstructWidget(DockedWidget):
     """
 
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.viewer = napari_viewer
+        super().__init__(napari_viewer, parent)
         self.layer_box = LayerBox(napari_viewer, follow=True)
         self.layer_box.setToolTip("A layer that shows k-space, which cannot be had from layers that show images.")
         self.open = QPushButton("Open k-space…")
@@ -211,32 +196,15 @@ class ReconstructWidget(DockedWidget):
         self.device = device_box()
         self.run = ReconstructRunPanel()
         self.control = ReconstructControl(napari_viewer, self.run, self)
-        self.tasks = TaskControl(napari_viewer, self.run, self)
         self.arrange((self._form(),), self.run)
-        self.run.run.setStyleSheet(main_button(get_theme(napari_viewer.theme).current.as_hex()))
+        self.attend(self.control)
         self.layer_box.layer_changed.connect(self.update_check)
         self.method.currentIndexChanged.connect(self._choose)
         self.open.clicked.connect(self.ask)
         self.run.run.clicked.connect(self.reconstruct)
         self.run.stop.clicked.connect(self.stop)
         self.run.copy_as.chosen.connect(self.copy_as)
-        for control in (self.control, self.tasks):
-            control.ended.connect(self._end)
         self._choose()
-
-    @property
-    def busy(self) -> bool:
-        """Whether a job is running."""
-        return self._job is not None
-
-    @property
-    def working(self) -> bool:
-        """Whether something still runs in another thread."""
-        return self.busy
-
-    @property
-    def _job(self) -> Job | None:
-        return self.control.job or self.tasks.job
 
     def choose(self, method: str, steps: int = 0) -> None:
         """Choose a method, as a click would."""
@@ -251,12 +219,9 @@ class ReconstructWidget(DockedWidget):
 
     def open_file(self, path: Path) -> None:
         """Read a file of k-space in another thread, and show it."""
-        if self.busy:
-            return
         axes = self.axes.text().strip().upper() or None
         task = Task(f"Reading {path.name}…", lambda: read_kspace(path, axes))
-        self.tasks.begin(task.reports, lambda kspace: self.show_kspace(kspace, axes))
-        self.update_check()
+        self.run_task(task.reports, lambda kspace: self.show_kspace(kspace, axes))
 
     def show_kspace(self, kspace: KSpace, axes: str | None = None) -> str:
         """Add a layer that shows k-space, choose it, and return what to say about it."""
@@ -267,10 +232,8 @@ class ReconstructWidget(DockedWidget):
     def copy_as(self, kind: str) -> None:
         """Copy how the last result was made; ``kind``: command, python or notebook."""
         work = self.control.work
-        if work is not None and not self.busy:
-            find = Task("Looking at what the file of k-space holds…", work.recipe)
-            self.tasks.begin(find.reports, lambda recipe: deliver(kind, recipe, self))
-            self.update_check()
+        if work is not None:
+            self.copy_recipe(kind, work.recipe, "Looking at what the file of k-space holds…")
 
     def reconstruct(self) -> None:
         """Reconstruct what is chosen into new layers."""
@@ -289,14 +252,7 @@ class ReconstructWidget(DockedWidget):
         self.control.begin(work)
         self.update_check()
 
-    def stop(self) -> None:
-        """Stop what is running."""
-        if self._job is not None:
-            self._job.cancel()
-            self.run.say("Stopping…")
-        self.update_check()
-
-    def update_check(self, _: Any = None) -> None:
+    def update_check(self, *_: Any) -> None:
         """Say what is chosen, or what to change."""
         layer, error, text = self.layer_box.layer, True, "Open k-space: a file of raw data from the scanner."
         if layer is not None:
@@ -311,39 +267,21 @@ class ReconstructWidget(DockedWidget):
         self.steps.setEnabled(not self.busy and self.method.currentData() in LEARN)
         self.run.run.setEnabled(not error and not self.busy)
         self.run.copy_as.setEnabled(self.control.made is not None and not self.busy)
-        self.run.stop.setEnabled(self.busy and not (self._job is not None and self._job.cancelled))
-
-    def show_problem(self, error: Exception) -> None:
-        """Tell people what is wrong, here and as a notification; napari goes on."""
-        text = problem(error)
-        self.run.say(text, error=True)
-        show_error(text)
+        self.run.stop.setEnabled(self.busy and not self.stopping)
 
     def let_go(self) -> None:
         """Stop everything, and listen to the viewer no longer."""
-        if self._job is not None:
-            self._job.cancel()
+        super().let_go()
         self.layer_box.disconnect_viewer()
 
     def _form(self) -> QWidget:
-        form = QWidget()
-        column = QVBoxLayout(form)
-        column.setContentsMargins(0, 0, 0, 0)
-        rows = form_layout()
-        add_row(rows, "K-space", self.layer_box)
-        column.addLayout(rows)
-        column.addWidget(self.open)
-        rows = form_layout()
-        add_row(rows, "Axes of the file", self.axes)
-        column.addLayout(rows)
-        rows = form_layout()
-        add_row(rows, "Method", self.method)
-        column.addLayout(rows)
-        column.addWidget(self.hint)
-        rows = form_layout()
-        add_row(rows, "Learning steps", self.steps)
-        add_row(rows, "Device", self.device)
-        column.addLayout(rows)
+        form, source, axes, method, how = QWidget(), *(form_layout() for _ in range(4))
+        add_row(source, "K-space", self.layer_box)
+        add_row(axes, "Axes of the file", self.axes)
+        add_row(method, "Method", self.method)
+        add_row(how, "Learning steps", self.steps)
+        add_row(how, "Device", self.device)
+        stack(form, source, self.open, axes, method, self.hint, how)
         return form
 
     def _choose(self, _: int = 0) -> None:
@@ -353,9 +291,3 @@ class ReconstructWidget(DockedWidget):
         self.steps.setMinimum(1 if key == "zs-ssdu" else 0)
         self.steps.setValue(STEPS if key == "zs-ssdu" else 0)
         self.update_check()
-
-    def _end(self, reason: Reason, error: Exception | None) -> None:
-        if error is not None:
-            self.show_problem(error)
-        self.update_check()
-        self.leave()

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from napari.utils.notifications import show_error
-from napari.utils.theme import get_theme
 from napari.viewer import Viewer
 from qtpy.QtWidgets import QWidget
 
 from napari_ssdenoise.volume import Volume, require_intensities
-from napari_ssdenoise.widgets._control import TaskControl
-from napari_ssdenoise.widgets._docked import DockedWidget
+from napari_ssdenoise.widgets._docked import WorkingWidget
 from napari_ssdenoise.widgets._input_panel import LayerPanel
-from napari_ssdenoise.widgets._job import Job, Reason
-from napari_ssdenoise.widgets._recipes import deliver
 from napari_ssdenoise.widgets._reports import problem
 from napari_ssdenoise.widgets._upscale_panel import UpscalePanel
 from napari_ssdenoise.widgets._upscale_run import UpscaleControl, UpscaleRunPanel
 from napari_ssdenoise.widgets._upscaling import Looked, Upscale
-from napari_ssdenoise.widgets._work import Task
 
 
-class SuperResolveWidget(DockedWidget):
+class SuperResolveWidget(WorkingWidget):
     """Give an image layer smaller pixels, with what it teaches about itself.
 
     Parameters
@@ -32,20 +26,16 @@ class SuperResolveWidget(DockedWidget):
     """
 
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.viewer = napari_viewer
+        super().__init__(napari_viewer, parent)
         self.input = LayerPanel(napari_viewer, "Image", "The image that is to have smaller pixels.")
         self.method = UpscalePanel()
         self.run = UpscaleRunPanel()
         self.control = UpscaleControl(napari_viewer, self.run, self)
-        self.tasks = TaskControl(napari_viewer, self.run, self)
+        self.attend(self.control)
         self.arrange((self.input, self.method), self.run)
-        self._paint()
         self.input.changed.connect(self._forget)
         self.method.changed.connect(self._forget)
         self.control.looked.connect(self._show_look)
-        self.control.ended.connect(self._end)
-        self.tasks.ended.connect(self._end)
         self.run.preview.clicked.connect(self.preview)
         self.run.run.clicked.connect(self.upscale)
         self.run.stop.clicked.connect(self.stop)
@@ -54,21 +44,7 @@ class SuperResolveWidget(DockedWidget):
         napari_viewer.layers.events.removed.connect(self.update_check)
         self.update_check()
 
-    @property
-    def busy(self) -> bool:
-        """Whether a job is running."""
-        return self._job is not None
-
-    @property
-    def _job(self) -> Job | None:
-        return self.control.job or self.tasks.job
-
-    @property
-    def working(self) -> bool:
-        """Whether something still runs in another thread."""
-        return self.busy
-
-    def update_check(self, _: Any = None) -> None:
+    def update_check(self, *_: Any) -> None:
         """Say what the image will become, or what to change."""
         self.method.offer_z("Z" in self.input.axes_editor.axes)
         try:
@@ -86,13 +62,6 @@ class SuperResolveWidget(DockedWidget):
         """Enlarge the chosen layer into a new one."""
         self._begin(whole=True)
 
-    def stop(self) -> None:
-        """Stop what is running."""
-        if self._job is not None:
-            self._job.cancel()
-            self.run.say("Stopping…")
-        self.update_check()
-
     def compare(self) -> None:
         """Hide the enlarged image, or show it again."""
         self.control.compare()
@@ -100,27 +69,15 @@ class SuperResolveWidget(DockedWidget):
     def copy_as(self, kind: str) -> None:
         """Copy how the last result was made; ``kind``: command, python or notebook."""
         made = self.control.made
-        if made is not None and not self.busy:
-            find = Task("Looking at what the image's file holds…", made.recipe)
-            self.tasks.begin(find.reports, lambda recipe: deliver(kind, recipe, self))
-            self.update_check()
-
-    def show_problem(self, error: Exception) -> None:
-        """Tell people what is wrong, here and as a notification; napari goes on."""
-        text = problem(error)
-        self.run.say(text, error=True)
-        show_error(text)
+        if made is not None:
+            self.copy_recipe(kind, made.recipe)
 
     def let_go(self) -> None:
         """Stop everything, and listen to the viewer no longer."""
-        if self._job is not None:
-            self._job.cancel()
+        super().let_go()
         self.viewer.layers.events.removed.disconnect(self.update_check)
         self.input.disconnect_viewer()
         self.control.forget_preview()
-
-    def _paint(self) -> None:
-        self.run.set_accent(get_theme(self.viewer.theme).current.as_hex())
 
     def _check(self) -> str:
         """Return what the image will become; an error if it cannot be enlarged."""
@@ -137,12 +94,11 @@ class SuperResolveWidget(DockedWidget):
 
     def _enable(self, ready: bool) -> None:
         busy = self.busy
-        stopping = self._job is not None and self._job.cancelled
         self.input.setEnabled(not busy)
         self.method.setEnabled(not busy)
         self.run.preview.setEnabled(ready and not busy)
         self.run.run.setEnabled(ready and not busy)
-        self.run.stop.setEnabled(busy and not stopping)
+        self.run.stop.setEnabled(busy and not self.stopping)
         self.run.compare.setEnabled(self.control.shown is not None)
         self.run.copy_as.setEnabled(self.control.made is not None and not busy)
 
@@ -157,23 +113,17 @@ class SuperResolveWidget(DockedWidget):
         except (ValueError, MemoryError) as error:
             self.show_problem(error)
             return
-        self._paint()
+        self.paint()
         self.run.say("")
         self.update_check()
 
     def _show_look(self, look: Looked) -> None:
         if "kernel" in self.method.form.fields:
             self.method.kernel.show_kernel(look.kernel)
-        self.run.warn(look.warning)
+        self.run.warning.setText(look.warning)
 
     def _forget(self) -> None:
         """Forget what was seen of another image, or with other settings."""
         self.method.kernel.clear()
-        self.run.warn("")
+        self.run.warning.setText("")
         self.update_check()
-
-    def _end(self, reason: Reason, error: Exception | None) -> None:
-        if error is not None:
-            self.show_problem(error)
-        self.update_check()
-        self.leave()
