@@ -207,9 +207,8 @@ class TrainedModel:
 
         opened, layout = self.fit(volume)
         joins = is_parts(opened) and len(region) < opened.ndim
-        parts = part(
-            predictor or self.predictor(), opened, layout, [*region, slice(0, 2)] if joins else region, context=context
-        )
+        predictor = predictor or self.told(opened, layout).predictor()
+        parts = part(predictor, opened, layout, [*region, slice(0, 2)] if joins else region, context=context)
         return {name: joined(name, image) for name, image in parts.items()} if joins else parts
 
     def plan(

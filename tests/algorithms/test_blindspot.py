@@ -166,6 +166,8 @@ def test_other_images_may_have_other_noise(tmp_path: Path) -> None:
     model = ssd.TrainedModel.load(trainer.model.save(tmp_path / "x.model"))
     spread = [float(model.predict(image, outputs=("std",))[0].mean()) for image in (quiet, loud)]
     assert spread[0] < 5 < spread[1]
+    part = model.outputs_of(loud, (slice(0, 64), slice(0, 64)))["std"]
+    assert float(part.mean()) == pytest.approx(spread[1], rel=0.1)
 
 
 def test_a_saved_model_keeps_what_it_was_told(trained: Any, tmp_path: Path) -> None:

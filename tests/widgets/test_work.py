@@ -9,7 +9,7 @@ import pytest
 
 from napari_ssdenoise.volume import Volume
 from napari_ssdenoise.widgets import _stopping, _work
-from napari_ssdenoise.widgets._denoising import Sampled, thin
+from napari_ssdenoise.widgets._denoising import ArrayDenoising, Sampled, thin
 from napari_ssdenoise.widgets._job import Stopped
 from napari_ssdenoise.widgets._run_panel import LossCurve, describe_seconds
 from napari_ssdenoise.widgets._stopping import interrupt_between_layers
@@ -162,6 +162,18 @@ def test_a_stop_while_the_network_is_prepared_is_not_taken_for_an_unknown_layer(
     torch = pytest.importorskip("torch")
     with pytest.raises(Stopped):
         network(torch.zeros(1, 1, 8, 8))
+
+
+def test_a_model_that_tells_images_apart_looks_at_the_one_it_denoises():
+    ssd = pytest.importorskip("napari_ssdenoise")
+    rng = np.random.default_rng(0)
+    quiet, loud = (Volume(rng.normal(100, sigma, (48, 40)).astype(np.float32), "YX") for sigma in (4, 16))
+    algorithm = ssd.BlindSpot(depth=1, width=4, noise="gaussian", per_image=True, patch=16)
+    model = ssd.train(quiet, algorithm, steps=1, device="cpu")
+    out = np.zeros(loud.shape, np.float32)
+    for _ in ArrayDenoising(model, loud, {"mean": out}, "cpu").reports(threading.Event()):
+        pass
+    np.testing.assert_array_equal(out, model.predict(loud, device="cpu"))
 
 
 def test_limits_come_at_first_and_at_last():

@@ -72,7 +72,9 @@ class ArrayDenoising:
         from napari_ssdenoise.engine.stream import plan_output
 
         layout = self.model.geometry.layout(self.volume)
-        predictor = interruptible(self.model, stop).predictor(device=self.device, augment=self.augment)
+        image = guarded(self.volume, stop)
+        model = interruptible(self.model.told(image, layout), stop)
+        predictor = model.predictor(device=self.device, augment=self.augment)
         yield Stage(self.text, describe_device(predictor.device, predictor.dtype))
         # As for a file, so that a command makes the same pixels.
         itemsize = sum(out.dtype.itemsize for out in self.outs.values())
@@ -82,7 +84,6 @@ class ArrayDenoising:
         started, sampled = time.perf_counter(), {name: Sampled() for name in self.outs}
         done, total = 0, int(np.prod(self.volume.shape))
         results = sum(out.nbytes for out in self.outs.values())
-        image = guarded(self.volume, stop)
         for piece in execute(predictor, plan, image, layout, units, results):
             region = layout.key(piece.index, piece.target)
             blocks = {name: as_shown(layout.from_network(piece.images[name]), self.volume) for name in self.outs}
