@@ -168,6 +168,17 @@ def test_two_runs_on_the_second_file_are_refused(model: TrainedModel, noisy: Vol
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mean.ome.zarr", "std.ome.zarr"]
 
 
+def test_a_folder_that_cannot_be_written_into_is_named(
+    model: TrainedModel, noisy: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(lock: Any, *_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), lock.lock_file)
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    with pytest.raises(PermissionError, match=r"x\.npy cannot be written: no permission to write into"):
+        list(model.predict_into(noisy, tmp_path / "x.npy"))
+
+
 def test_an_image_with_holes_leaves_nothing_behind(model: TrainedModel, noisy: Volume, tmp_path: Path) -> None:
     image = np.asarray(noisy[...]).astype(np.float32)
     image[30, 3, 3] = np.nan

@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_ssdenoise.complex_parts import complex_dtype, complex_view, is_parts, joined
 from napari_ssdenoise.io import create_writer
-from napari_ssdenoise.io._writer import check_output
+from napari_ssdenoise.io._writer import check_output, clear_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -185,6 +185,8 @@ def lock_output(path: Path) -> FileLock:
     ------
     FileExistsError
         If there is one.
+    OSError
+        If nothing can be written into the folder.
     """
     from filelock import FileLock, Timeout
 
@@ -195,4 +197,6 @@ def lock_output(path: Path) -> FileLock:
         raise FileExistsError(
             f"another run is writing {path} at the moment. Wait for it, stop it, or choose another name."
         ) from error
+    except OSError as error:
+        raise clear_error(error, path) from error
     return lock
