@@ -123,6 +123,34 @@ def make_nifti(folder: Path) -> None:
     nibabel.save(nibabel.Nifti2Image(_image((6, 6, 4), "float32"), affine), folder / "c.nii")
 
 
+def make_dicom(folder: Path) -> None:
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MRImageStorage, RLELossless
+
+    for series, syntax in enumerate((ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless)):
+        scan = folder / f"scan{series}"
+        scan.mkdir()
+        for number, plane in enumerate(_image((4, 14, 12), "int16")):
+            dataset = Dataset()
+            dataset.file_meta = FileMetaDataset()
+            dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian if syntax == RLELossless else syntax
+            dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = MRImageStorage
+            dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = f"1.2.{series}.{number + 1}"
+            dataset.SeriesInstanceUID, dataset.InstanceNumber, dataset.Modality = f"1.2.{series}", number + 1, "MR"
+            dataset.Rows, dataset.Columns = plane.shape
+            dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+            dataset.BitsAllocated = dataset.BitsStored = 16
+            dataset.HighBit, dataset.PixelRepresentation = 15, 1
+            dataset.PixelSpacing, dataset.SliceThickness = [1.5, 0.9], 2.0
+            dataset.ImageOrientationPatient, dataset.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [0, 0, 2.5 * number]
+            dataset.RescaleSlope, dataset.RescaleIntercept = 2, -7
+            dataset.PixelData = plane.tobytes()
+            dataset["PixelData"].VR = "OW"
+            if syntax == RLELossless:
+                dataset.compress(RLELossless)
+            dataset.save_as(scan / f"{number}.dcm", enforce_file_format=True)
+
+
 def check_image(examples: Path, scratch: Path, rng: random.Random) -> str:
     """Open a spoiled image, read it, and write it: the copy is whole, or nothing is left of it."""
     from napari_ssdenoise.io import write_volume
@@ -154,6 +182,103 @@ def check_image(examples: Path, scratch: Path, rng: random.Random) -> str:
     if copied.tobytes() != pixels.tobytes() and not np.array_equal(copied.ravel(), pixels.ravel(), equal_nan=True):
         raise UnclearError("the copy has other pixels")
     return "read"
+
+
+def make_kspace(folder: Path) -> None:
+    import h5py
+
+    data = (_image((3, 2, 16, 12), "float32") + 1j * _image((3, 2, 16, 12), "float32")).astype(np.complex64)
+    mask = np.arange(12) % 2 == 0
+    header = (
+        '<?xml version="1.0"?><ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD"><encoding><encodedSpace><matrixSize>'
+        "<x>16</x><y>12</y><z>1</z></matrixSize><fieldOfView_mm><x>48</x><y>27</y><z>5</z></fieldOfView_mm>"
+        "</encodedSpace><encodingLimits><kspace_encoding_step_1><minimum>0</minimum><maximum>11</maximum>"
+        "<center>6</center></kspace_encoding_step_1></encodingLimits><trajectory>cartesian</trajectory></encoding>"
+        "</ismrmrdHeader>"
+    )
+    for name, options in {"plain.h5": {}, "packed.h5": {"compression": "gzip", "chunks": (1, 2, 16, 12)}}.items():
+        with h5py.File(folder / name, "w") as file:
+            file.create_dataset("kspace", data=data * mask, **options)
+            file["mask"], file["ismrmrd_header"] = mask, header
+    np.save(folder / "a.npy", data)
+    _make_ismrmrd(folder / "raw.mrd", data, header)
+
+
+def _make_ismrmrd(path: Path, data: np.ndarray[Any, Any], header: str) -> None:
+    import ismrmrd
+
+    dataset = ismrmrd.Dataset(str(path), "dataset", mode="w")
+    dataset.write_xml_header(header.encode())
+    for number in range(len(data)):
+        for line in range(data.shape[3]):
+            acquisition = ismrmrd.Acquisition.from_array(np.ascontiguousarray(data[number, :, :, line]))
+            acquisition.idx.slice, acquisition.idx.kspace_encode_step_1 = number, line
+            acquisition.center_sample = data.shape[2] // 2
+            dataset.append_acquisition(acquisition)
+    dataset.close()
+
+
+def check_kspace(examples: Path, scratch: Path, rng: random.Random) -> str:
+    """Open spoiled raw data, and read a slice.
+
+    Of HDF5, the end is lost, or what it holds is changed: within its trees of pointers the library itself hangs, as
+    SciPy's crashes within MATLAB files, which are not tried here.
+    """
+    from napari_ssdenoise.io.kspace import open_kspace
+
+    chosen = rng.choice(sorted(examples.iterdir()))
+    path = scratch / chosen.name
+    if chosen.suffix == ".npy":
+        _spoiled_copy(chosen, path, rng)
+    else:
+        _spoil_hdf5(chosen, path, rng)
+    try:
+        kspace = open_kspace(path)
+        if 8 * prod(kspace.shape[1:]) > LARGEST:
+            return "large"
+        data, mask = kspace.read(len(kspace) - 1)
+    except Exception as error:
+        return clear(error, (path.name, path.stem))
+    if data.shape != kspace.shape[1:] or mask.shape != kspace.shape[2:]:
+        raise UnclearError(f"k-space of shape {kspace.shape} gives {data.shape} and {mask.shape}")
+    return "read"
+
+
+def _spoil_hdf5(chosen: Path, path: Path, rng: random.Random) -> None:
+    """Cut a file off, or change its arrays, acquisitions and header."""
+    import h5py
+
+    data = chosen.read_bytes()
+    if rng.random() < 0.3:
+        path.write_bytes(data[: rng.randrange(len(data))] + rng.choice((b"", bytes(200), rng.randbytes(200))))
+        return
+    path.write_bytes(data)
+    with h5py.File(path, "r+") as file:
+        names: list[str] = []
+        file.visititems(lambda name, node: names.append(name) if isinstance(node, h5py.Dataset) else None)
+        name = rng.choice(names)
+        values = file[name][()]
+        if getattr(values, "dtype", None) is not None and values.dtype.names:
+            head, at = values["head"], rng.randrange(len(values))
+            field = rng.choice(head.dtype.names)
+            if head.dtype[field].kind in "iu":
+                limits = np.iinfo(head.dtype[field].base)
+                head[field][at] = rng.choice((0, 1, 3, 200, limits.max, limits.min))
+            else:
+                head["idx"][rng.choice(head["idx"].dtype.names)][at] = rng.choice((0, 5, 40, 65535))
+            file[name][...] = values
+            return
+        del file[name]
+        kind = rng.randrange(5)
+        if isinstance(values, (bytes, np.ndarray)) and kind == 0:
+            text = values if isinstance(values, bytes) else values.tobytes()
+            file[name] = damage.spoil_bytes(text[:3000], rng).replace(b"\0", b"?") or b"?"
+        elif isinstance(values, np.ndarray) and values.dtype.kind == "c" and kind < 3:
+            values.ravel()[rng.randrange(values.size)] = rng.choice((np.nan, np.inf, 3e38, 0))
+            file[name] = values
+        elif kind < 4:
+            shapes = ((), (0,), (1,), (2, 0, 3), (12,), (16,), (3, 16, 12), (2, 3, 4, 5, 6))
+            file[name] = np.ones(rng.choice(shapes), rng.choice(("c8", "f4", "i1", "S3", "bool")))
 
 
 def _spoiled_copy(chosen: Path, path: Path, rng: random.Random) -> None:
@@ -415,6 +540,8 @@ TARGETS = {
     "png": Target(check_image, make_png),
     "zarr": Target(check_image, make_zarr, 3),
     "nifti": Target(check_image, make_nifti, 2),
+    "dicom": Target(check_image, make_dicom, 2),
+    "kspace": Target(check_kspace, make_kspace, 2),
     "models": Target(check_model, make_models, 3),
     "axes": Target(check_axes, share=2),
     "tiles": Target(check_tiles, share=2),

@@ -19,7 +19,19 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).parent
-TARGETS = {"tiff": 4, "npy": 1, "png": 1, "zarr": 3, "nifti": 2, "models": 3, "axes": 2, "tiles": 2, "words": 1}
+TARGETS = {
+    "tiff": 4,
+    "npy": 1,
+    "png": 1,
+    "zarr": 3,
+    "nifti": 2,
+    "dicom": 2,
+    "kspace": 2,
+    "models": 3,
+    "axes": 2,
+    "tiles": 2,
+    "words": 1,
+}
 
 
 def run_cases(name: str, first: int, count: int, folder: Path) -> tuple[list[str], dict[str, int]]:

@@ -13,6 +13,7 @@ import pytest
 from scipy.io import savemat
 
 from napari_ssdenoise.io.kspace import KSpace, open_kspace
+from napari_ssdenoise.io.kspace_hdf5 import holds_kspace
 
 SLICES, COILS, ROWS, COLUMNS = 3, 4, 24, 18
 HEADER = """<?xml version="1.0"?><ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD"><encoding><encodedSpace>
@@ -181,6 +182,28 @@ def test_a_zero_by_chance_is_no_gap_and_padding_is_one(data: Any) -> None:
     mask = open_kspace(data, mask=np.ones(COLUMNS)).read(0)[1]
     assert mask[:, :16].all()
     assert not mask[:, 16:].any()
+
+
+@pytest.mark.parametrize("mask", [np.ones(7), np.full(COLUMNS, b"yes")], ids=["long", "text"])
+def test_a_mask_of_a_file_that_cannot_be_one_is_told_with_its_name(mask: Any, data: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"odd\.h5: the sampling mask"):
+        open_kspace(fastmri(tmp_path / "odd.h5", data, mask=mask))
+
+
+def test_damaged_files_are_told_with_their_names(data: Any, tmp_path: Path) -> None:
+    fastmri(tmp_path / "odd.h5", data)
+    stored = (tmp_path / "odd.h5").read_bytes()
+    (tmp_path / "odd.h5").write_bytes(stored.replace(b"SNOD", b"oops"))  # within the library's own tables
+    savemat(tmp_path / "odd.mat", {"kspace": data})
+    (tmp_path / "odd.mat").write_bytes((tmp_path / "odd.mat").read_bytes()[:126])
+    np.save(tmp_path / "odd.npy", data)
+    (tmp_path / "odd.npy").write_bytes(
+        (tmp_path / "odd.npy").read_bytes().replace(b"'descr': '<c8'", b"'descr': '<c8\0")
+    )
+    for name in ("odd.h5", "odd.mat", "odd.npy"):
+        with pytest.raises(ValueError, match=rf"{name} cannot be read"):
+            open_kspace(tmp_path / name)
+    assert not holds_kspace(tmp_path / "odd.h5")
 
 
 def test_masks_that_do_not_fit_are_refused(data: Any) -> None:

@@ -29,7 +29,7 @@ def fit_mask(mask: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.bool_]:
         If it fits none of these, or selects nothing.
     """
     mask = np.asarray(mask)
-    if mask.dtype.kind == "c" or not np.isfinite(np.asarray(mask, np.float64)).all():
+    if mask.dtype.kind not in "buif" or not np.isfinite(mask).all():
         raise ValueError("the sampling mask must be an array of 0 and 1.")
     mask = mask != 0
     slices, _, rows, columns = shape

@@ -247,7 +247,9 @@ def _read_npy(path: Path, axes: str | None, variable: str | None) -> KSpace:
     """Map an array of complex numbers."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as exc:
+    except (OSError, MemoryError):
+        raise
+    except Exception as exc:  # a header is parsed as Python, with all the errors of that
         raise ValueError(
             f"{path} cannot be read as an array: {reason(exc)}. It is damaged, or no .npy file of numbers."
         ) from exc

@@ -21,19 +21,21 @@ _NAMES: Final = ("kspace", "kspace_full", "ksp", "data")
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """Open an HDF5 file for reading, with an error that says what is wrong."""
+    """Open an HDF5 file for reading; what goes wrong while it is open is told with its name."""
     import h5py
 
     try:
-        file = h5py.File(path, "r")
-    except OSError as exc:
-        if exc.errno is not None and not path.is_file():
+        with h5py.File(path, "r") as file:
+            yield file
+    except (MemoryError, ImportError):
+        raise
+    except Exception as exc:  # damaged files end in errors of all kinds
+        lost = isinstance(exc, OSError) and exc.errno is not None and not path.is_file()
+        if lost or (isinstance(exc, ValueError) and str(exc).startswith(path.stem)):  # in words of ours
             raise
         raise ValueError(
             f"{path.name} cannot be read as HDF5: {reason(exc)}. It is damaged, incomplete or not HDF5."
         ) from exc
-    with file:
-        yield file
 
 
 class _Slices:
@@ -72,7 +74,12 @@ def read_hdf5(path: Path, axes: str | None, variable: str | None) -> KSpace:
         else:
             array = dataset[()]
     kspace = from_array(array, "ZYX" if single else axes, name=path.stem, **options)
-    return kspace if mask is None else kspace.undersampled(mask)
+    if mask is None:
+        return kspace
+    try:
+        return kspace.undersampled(mask)
+    except ValueError as exc:
+        raise ValueError(f"{path.name}: {exc}") from exc
 
 
 def holds_kspace(path: Path) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 
 from napari_ssdenoise.io._lazy import reason
 from napari_ssdenoise.io.kspace import KSpace, from_array
+from napari_ssdenoise.io.kspace_hdf5 import opened
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,14 +42,15 @@ def choose(path: Path, arrays: dict[str, tuple[int, ...]], variable: str | None)
 def _from_level_5(path: Path, variable: str | None) -> tuple[Any, str]:
     try:
         from scipy.io import loadmat
-        from scipy.io.matlab import MatReadError
     except ImportError as exc:
         raise ImportError(
             "MATLAB files are read with SciPy, which is not installed: pip install 'napari-ssdenoise[mri]'"
         ) from exc
     try:
         content = loadmat(path, variable_names=None if variable is None else [variable])
-    except (MatReadError, ValueError, TypeError, NotImplementedError, EOFError) as exc:
+    except (OSError, MemoryError):
+        raise
+    except Exception as exc:  # damaged files end in errors of all kinds
         raise ValueError(
             f"{path.name} cannot be read as a MATLAB file: {reason(exc)}. It is damaged or incomplete."
         ) from exc
@@ -60,7 +62,7 @@ def _from_level_5(path: Path, variable: str | None) -> tuple[Any, str]:
 def _from_hdf5(path: Path, variable: str | None) -> tuple[Any, str]:
     import h5py
 
-    with h5py.File(path, "r") as file:
+    with opened(path) as file:
         # Structures and cells are groups and references, and never the array itself.
         found = {k: v for k, v in file.items() if isinstance(v, h5py.Dataset) and v.dtype.names == ("real", "imag")}
         name = choose(path, {k: v.shape[::-1] for k, v in found.items()}, variable)
