@@ -327,6 +327,7 @@ def check_model(examples: Path, scratch: Path, rng: random.Random) -> str:
     try:
         model = TrainedModel.load(path)
         model.describe()
+        model.differences(_image((20, 16)))
         clean = model.predict(_image((20, 16)), device="cpu", precision="float32")
     except Exception as error:
         outcome = clear(error, (path.name, "the model", "channels", "the image has axes", "tile"))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # No training comes near, and products of a few such numbers are still finite in float32.
 LARGEST_WEIGHT = 1e9
-LARGEST_VALUE = 1e30  # of a normalisation: results stay finite in float32
+LARGEST_VALUE = 1e30  # of a normalisation, and of what divides by it: results stay finite in float32
 
 
 def check_geometry(geometry: Geometry) -> None:
@@ -44,7 +44,7 @@ def check_normalization(normalization: Normalization) -> None:
     Raises
     ------
     ValueError
-        If a value is no finite number, a deviation is not above zero, or their numbers differ.
+        If a value is no finite number, a deviation is zero or next to it, or their numbers differ.
     """
     mean, std = normalization.mean, normalization.std
     _require(len(mean) == len(std) > 0, "its normalisation has not as many means as deviations")
@@ -53,7 +53,7 @@ def check_normalization(normalization: Normalization) -> None:
         "its normalisation has a mean that is none",
     )
     _require(
-        all(_is_number(value) and 0 < value <= LARGEST_VALUE for value in std),
+        all(_is_number(value) and 1 / LARGEST_VALUE <= value <= LARGEST_VALUE for value in std),
         "its normalisation has a deviation that is none",
     )
     _require(_is_number(normalization.low) and _is_number(normalization.high), "its range of values is none")
@@ -96,6 +96,7 @@ def check_record(record: Any) -> None:
             isinstance(shape, list) and len(shape) == len(axes) and all(map(_is_count, shape)),
             "its record gives an image a shape that does not fit its axes",
         )
+        _require(all(map(_is_number, _list(data, "scale"))), "its record gives an image pixels of no size")
         _require({"name", "dtype"} <= set(data), "its record does not say which images it was trained on")
         try:
             np.dtype(data["dtype"])
