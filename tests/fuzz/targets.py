@@ -310,7 +310,8 @@ def make_models(folder: Path) -> None:
 
 
 def check_model(examples: Path, scratch: Path, rng: random.Random) -> str:
-    """Load a spoiled model, describe it, denoise with it, and save it again."""
+    """List, load and describe a spoiled model, denoise with it, and save it again."""
+    from napari_ssdenoise.io.library import Shelved
     from napari_ssdenoise.model import TrainedModel
 
     chosen = rng.choice(sorted(examples.iterdir()))
@@ -324,6 +325,10 @@ def check_model(examples: Path, scratch: Path, rng: random.Random) -> str:
         damage.spoil_folder(path, rng)
         if rng.random() < 0.3:
             _spoil_weights(path / "weights.safetensors", rng)
+    try:
+        Shelved.read(path)
+    except Exception as error:
+        clear(error, (path.name, "the model"))
     try:
         model = TrainedModel.load(path)
         model.describe()

@@ -52,6 +52,17 @@ def test_models_are_listed_newest_first_and_all_else_is_not(model: TrainedModel,
     assert found[1].picture is None
 
 
+@pytest.mark.parametrize("steps", [float("inf"), float("nan"), "many"])
+def test_one_that_is_damaged_does_not_hide_the_others(steps: object, model: TrainedModel, tmp_path: Path) -> None:
+    model.save(tmp_path / "sound.model")
+    described = json.loads((model.save(tmp_path / "odd.model") / "model.json").read_text())
+    described["record"]["steps"] = steps
+    (tmp_path / "odd.model" / "model.json").write_text(json.dumps(described))
+    assert [shelved.name for shelved in models_in(tmp_path)] == ["sound"]
+    with pytest.raises(ValueError, match=r"odd\.model is damaged"):
+        Shelved.read(tmp_path / "odd.model")
+
+
 @pytest.mark.parametrize(
     ("before", "after"), [("a.model.zip", "b.model.zip"), ("a.zip", "b.zip"), ("a.model", "b.model")]
 )

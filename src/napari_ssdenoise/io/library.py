@@ -82,7 +82,7 @@ class Shelved:
                 tuple((int(entry[0]), float(entry[-1])) for entry in record.get("loss", ())),
                 read_thumbnail(path),
             )
-        except (KeyError, TypeError, IndexError, OSError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, ArithmeticError, OSError, AttributeError) as error:
             raise ValueError(f"{path} is damaged, or made by another version: {error}.") from error
 
 
