@@ -97,6 +97,8 @@ def check_record(record: Any) -> None:
             "its record gives an image a shape that does not fit its axes",
         )
         _require(all(map(_is_number, _list(data, "scale"))), "its record gives an image pixels of no size")
+        known = all(unit is None or isinstance(unit, str) for unit in _list(data, "units"))
+        _require(known, "its record gives an image units that are no words")
         _require({"name", "dtype"} <= set(data), "its record does not say which images it was trained on")
         try:
             np.dtype(data["dtype"])

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from napari_ssdenoise.io._lazy import reason
 from napari_ssdenoise.io.bundle import is_model, read_description, read_thumbnail
 
 
@@ -83,7 +84,7 @@ class Shelved:
                 read_thumbnail(path),
             )
         except (LookupError, TypeError, ValueError, ArithmeticError, OSError, AttributeError) as error:
-            raise ValueError(f"{path} is damaged, or made by another version: {error}.") from error
+            raise ValueError(f"{path} is damaged, or made by another version: {reason(error)}.") from error
 
 
 def models_in(folder: Path) -> Iterator[Shelved]:
