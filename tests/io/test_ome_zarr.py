@@ -376,3 +376,10 @@ def test_a_store_may_be_larger_than_memory_and_almost_empty(tmp_path: Path) -> N
     volume = read_volume(path)
     assert volume.nbytes == 2**51
     assert volume[5, 10:12, 60:66].sum() == 2 * 4 * 7
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 0, 16), (0, 3, 16, 16)])
+def test_an_image_without_pixels_is_not_written(shape: tuple[int, ...], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"a\.ome\.zarr cannot be written: .* has no pixels"):
+        write_volume(tmp_path / "a.ome.zarr", Volume(np.zeros(shape, np.uint16), "CZYX"))
+    assert list(tmp_path.iterdir()) == []

@@ -53,6 +53,8 @@ class OmeZarrWriter(Writer):
                 f"{self.path.name} cannot be written: an OME-Zarr image holds integers, floats or complex numbers, not "
                 f"{like.dtype}."
             )
+        if 0 in like.shape:
+            raise ValueError(f"{self.path.name} cannot be written: an image {like.shape} has no pixels.")
 
     def _stored(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
         by_axis = dict(zip(self.like.axes, values, strict=True))
