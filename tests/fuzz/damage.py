@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def spoil_json(value: Any, rng: random.Random) -> Any:
     for _ in range(rng.choice((1, 1, 2))):
         holders = list(_holders(copy))
         if not holders:
-            return rng.choice(ODD_VALUES)
+            return deepcopy(rng.choice(ODD_VALUES))
         holder = rng.choice(holders)
         key = rng.choice(list(holder) if isinstance(holder, dict) else range(len(holder)))
         kind = rng.randrange(5)
@@ -80,7 +81,7 @@ def spoil_json(value: Any, rng: random.Random) -> Any:
         elif kind == 3 and isinstance(holder[key], (int, float)) and not isinstance(holder[key], bool):
             holder[key] = rng.choice((holder[key] * -1, holder[key] * 1000, holder[key] + 1, float(holder[key]) / 3))
         else:
-            holder[key] = rng.choice(ODD_VALUES)
+            holder[key] = deepcopy(rng.choice(ODD_VALUES))
     return copy
 
 
