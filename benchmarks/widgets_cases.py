@@ -7,11 +7,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from speed_process import resident
 from widgets_loop import Watch, summary
 from widgets_viewer import dock, isolated, noisy, open_viewer, pump, wait, zarr_of
 
 WIDGETS = ("Denoise", "Super-resolve", "Reconstruct MRI", "Denoise many", "Compare", "Is my data enough?")
 LOOPS = ("plane", "film", "stack")
+MEMORY = ("n2v", "blindspot")
+WARM_UP = 5  # runs after which the memory of libraries that are loaded once is there
 
 
 def opening(name: str) -> dict[str, Any]:
@@ -78,6 +82,31 @@ def _browse(viewer: Any, done: Any) -> None:
             viewer.dims.set_current_step(0, step % int(viewer.dims.nsteps[0]))
 
 
+def remembering(method: str, runs: int) -> dict[str, Any]:
+    """Train, apply and close again and again, and look at what stays in memory."""
+    isolated()
+    viewer = open_viewer()
+    found = []
+    for run in range(runs):
+        layer = viewer.add_image(noisy(512, 512, seed=run), name="noisy")
+        widget = dock(viewer, "Denoise")
+        widget.input.layer_box.set_layer(layer)
+        widget.method.choose(method, {})
+        widget.method.length.set_steps(20)
+        for action in (widget.train, widget.apply):
+            action()
+            wait(lambda widget=widget: not widget.working)
+        said = widget.run.status.text()
+        viewer.window.remove_dock_widget(widget)
+        del widget, layer, action
+        viewer.layers.clear()
+        pump(1.0)
+        found.append(resident() / 2**20)
+        print(f"run {run + 1}: {found[-1]:.1f} MiB; {said}", file=sys.stderr, flush=True)
+    slope = float(np.polyfit(range(runs - WARM_UP), found[WARM_UP:], 1)[0])
+    return {"rss_mib": [round(size, 1) for size in found], "mib_per_run": round(slope, 2)}
+
+
 def main(arguments: list[str]) -> dict[str, Any]:
     """Do one measurement."""
     sys.path.insert(0, str(Path(__file__).parent))
@@ -86,6 +115,8 @@ def main(arguments: list[str]) -> dict[str, Any]:
         return opening(case)
     if what == "loop":
         return looping(case, float(rest[0]))
+    if what == "memory":
+        return remembering(case, int(rest[0]))
     if what == "cancel":
         from widgets_cancel import cancelling
 

@@ -21,7 +21,7 @@ def isolated() -> Path:
     """Keep settings away from people's own; return a folder for everything that is made."""
     folder = Path(tempfile.mkdtemp(prefix="ssdenoise-widgets-"))
     os.environ["NAPARI_CONFIG"] = str(folder / "napari.yaml")
-    os.environ["XDG_CONFIG_HOME"] = str(folder)
+    os.environ["XDG_CONFIG_HOME"] = os.environ["XDG_DATA_HOME"] = str(folder)
     return folder
 
 

@@ -13,7 +13,7 @@ from qtpy.QtCore import QSettings
 from qtpy.QtWidgets import QApplication
 
 from napari_ssdenoise import quality
-from napari_ssdenoise.widgets import _docked, _models
+from napari_ssdenoise.widgets import _docked, _models, denoise
 from napari_ssdenoise.widgets.denoise import DenoiseWidget
 
 # A network that trains in milliseconds; what it learns does not matter here.
@@ -68,6 +68,8 @@ def remembered(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPat
     """Keep what the widgets remember away from what people have told them."""
     file = str(tmp_path_factory.mktemp("settings") / "settings.ini")
     monkeypatch.setattr(_models, "stored", lambda: QSettings(file, QSettings.Format.IniFormat))
+    shelf = tmp_path_factory.mktemp("data") / "unfinished"
+    monkeypatch.setattr(denoise, "unfinished_trainings", lambda: shelf)
 
 
 @pytest.fixture
@@ -104,6 +106,7 @@ def close(widget: DenoiseWidget, viewer: Any, qtbot: Any) -> None:
     widget.quality.forget()
     widget.fit.forget()
     widget.models.stop()
+    widget.seeking.forget()
     qtbot.waitUntil(lambda: not widget.working, timeout=PATIENCE)
     widget.shut_down()
     if docked:

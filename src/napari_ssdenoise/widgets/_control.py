@@ -16,7 +16,7 @@ from napari_ssdenoise.widgets._job import Job, Reason, Work
 from napari_ssdenoise.widgets._reports import problem, sentence
 from napari_ssdenoise.widgets._run_panel import RunPanel, StatusPanel, describe_seconds
 from napari_ssdenoise.widgets._shown import PreviewLayer, visible_region
-from napari_ssdenoise.widgets._work import Diagnosed, Preview, Stage, Training, Unseen
+from napari_ssdenoise.widgets._work import Diagnosed, Preview, Resumed, Stage, Training, Unseen
 
 if TYPE_CHECKING:
     from napari_ssdenoise.engine.trainer import TrainStep
@@ -146,6 +146,11 @@ class TrainingControl(Control):
         self.panel.curve.clear()
         self.run(training.reports)
 
+    def cancel(self) -> None:
+        if self.training is not None:
+            self.training.taken = True
+        super().cancel()
+
     def take(self, report: Any) -> None:
         super().take(report)
         if isinstance(report, Diagnosed):
@@ -153,6 +158,9 @@ class TrainingControl(Control):
         elif isinstance(report, Preview):
             if self.preview is not None and self._mode != "off":
                 self.preview.show(report.image, report.region, report.limits)
+        elif isinstance(report, Resumed):
+            for step, loss in report.losses:
+                self.panel.curve.add(step, loss)
         elif isinstance(report, Unseen):
             self.panel.preview.setCurrentIndex(self.panel.preview.findData("off"))
             show_warning(f"The preview is off, as it failed; the training goes on. {problem(report.error)}")

@@ -163,8 +163,8 @@ class WorkingWidget(DockedWidget):
 
     def let_go(self) -> None:
         """Stop everything, and listen to the viewer no longer."""
-        for control in self._controls:
-            control.cancel()
+        if self.job is not None:
+            self.job.cancel()  # not as people do who wait for what is left: nobody will take it
 
     def paint(self) -> None:
         """Take on the colours of the viewer's theme."""

@@ -30,6 +30,8 @@ DEFAULT_STEPS = 2000
 class LengthEditor(QWidget):
     """A budget, in minutes or in steps."""
 
+    changed = Signal()
+
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         row = QHBoxLayout(self)
@@ -49,6 +51,8 @@ class LengthEditor(QWidget):
             widget.setMinimumWidth(width)
             row.addWidget(widget, 1)
         self.unit.currentIndexChanged.connect(self._show_unit)
+        for part in (self.minutes.valueChanged, self.steps.valueChanged, self.unit.currentIndexChanged):
+            part.connect(lambda _: self.changed.emit())
         self._show_unit()
 
     def set_steps(self, steps: int) -> None:
@@ -99,6 +103,8 @@ class MethodPanel(QWidget):
         stack(self, top, hint_row, self.diagnosis, self._settings, bottom, folded("Advanced", self._advanced()))
         self.form = self._make_form()
         self.algorithm_box.currentIndexChanged.connect(self._show_algorithm)
+        self.length.changed.connect(self.changed)
+        self.seed.valueChanged.connect(lambda _: self.changed.emit())
 
     def _advanced(self) -> QWidget:
         content = QWidget()

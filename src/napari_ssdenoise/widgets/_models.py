@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from qtpy.QtCore import QFile, QSettings, QSize, Qt, Signal
+from qtpy.QtCore import QFile, QSettings, QSize, QStandardPaths, Qt, Signal
 from qtpy.QtGui import QIcon, QPixmap
 from qtpy.QtWidgets import (
     QFileDialog,
@@ -40,6 +40,12 @@ NO_MODELS = "There are no models in this folder yet: “Save model…” puts on
 def stored() -> QSettings:
     """Return what is remembered between sessions."""
     return QSettings("napari-ssdenoise", "napari-ssdenoise")
+
+
+def unfinished_trainings() -> Path:
+    """Return the folder of trainings that are not at their end, in which what a killed session left is found again."""
+    data = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.GenericDataLocation)
+    return Path(data) / "napari-ssdenoise" / "unfinished"
 
 
 @dataclass(frozen=True)

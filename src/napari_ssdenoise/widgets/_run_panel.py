@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QProgressBar, QPushButton, QWidget
 
+from napari_ssdenoise.io.unfinished import Unfinished
 from napari_ssdenoise.widgets._form import add_row, button_row, form_layout, stack
 from napari_ssdenoise.widgets._plots import LossCurve
 from napari_ssdenoise.widgets._recipes import RecipeButton
@@ -73,6 +76,11 @@ class RunPanel(StatusPanel):
             f"See in {QUICK_SECONDS:g} seconds what denoising can do, with the simplest method and no settings. "
             "A training gives better results."
         )
+        self.resume = QPushButton()
+        self.resume.setToolTip(
+            "An earlier training of this image with these settings was cut short. Go on where it was; “Train” begins "
+            "anew."
+        )
         self.curve = LossCurve()
         self.preview = QComboBox()
         for key, label in PREVIEWS.items():
@@ -95,11 +103,18 @@ class RunPanel(StatusPanel):
         preview_row = form_layout()
         add_row(preview_row, "Live preview of", self.preview)
         stack(
-            self, preview_row, self.check, button_row(self.quick, self.train), self.bar, self.status, self.curve,
-            self.quality, self.fit, self.uncertainty, button_row(self.apply, self.apply_to_file),
+            self, preview_row, self.check, button_row(self.quick, self.train), self.resume, self.bar, self.status,
+            self.curve, self.quality, self.fit, self.uncertainty, button_row(self.apply, self.apply_to_file),
             button_row(self.save, self.load, self.copy_as),
         )  # fmt: skip
         self.uncertainty.setVisible(False)
+        self.offer(None)
+
+    def offer(self, left: Unfinished | None) -> None:
+        """Offer to go on with an unfinished training, or nothing."""
+        self.resume.setVisible(left is not None)
+        if left is not None:
+            self.resume.setText(f"Continue from step {left.step} ({describe_moment(left.saved)})")
 
     def make_room(self, needed: bool) -> None:
         """Fold the reports and hide the curve, or show the curve again."""
@@ -121,6 +136,13 @@ def describe_seconds(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def describe_moment(moment: datetime) -> str:
+    """Write when something was, as people say it: ``yesterday 18:02``."""
+    days = (datetime.now(moment.tzinfo).date() - moment.date()).days
+    day = {0: "today", 1: "yesterday"}.get(days, f"{moment:%Y-%m-%d}")
+    return f"{day} {moment:%H:%M}"
 
 
 def _show(label: QLabel, text: str, error: bool) -> None:

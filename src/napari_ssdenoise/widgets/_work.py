@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from napari_ssdenoise._errors import is_input_error
 from napari_ssdenoise.algorithms._base import AUTO
 from napari_ssdenoise.axes import Channels, Region
+from napari_ssdenoise.batch import resume_training, train_with_checkpoints
+from napari_ssdenoise.io.unfinished import Unfinished, place_of, tidy
 from napari_ssdenoise.volume import Volume
 from napari_ssdenoise.widgets._job import Stopped
 from napari_ssdenoise.widgets._layers import contrast_limits
@@ -29,7 +32,7 @@ from napari_ssdenoise.widgets._stopping import (
 )
 
 if TYPE_CHECKING:
-    from napari_ssdenoise.engine.trainer import Trainer
+    from napari_ssdenoise.engine.trainer import Trainer, TrainStep
     from napari_ssdenoise.model import TrainedModel
 
 logger = logging.getLogger(__name__)
@@ -70,6 +73,13 @@ class Diagnosed:
     """What a diagnosis found."""
 
     report: Any
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """Steps and losses of an earlier session, from which a training goes on."""
+
+    losses: list[tuple[int, float]]
 
 
 @dataclass(frozen=True)
@@ -118,18 +128,35 @@ def diagnosis_of(volume: Volume, stop: Event) -> Any:
 
 @dataclass
 class Training:
-    """One training; `model` is there when it has ended, however it ended, if there was a step at all."""
+    """One training; `model` is there when it has ended, however it ended, if there was a step at all.
+
+    Attributes
+    ----------
+    shelf
+        The folder of unfinished trainings, if this one is to be there until it has ended.
+    resume
+        Go on with what an earlier session left there.
+    taken
+        Set by the event loop: if it is stopped, its model is taken as it is.
+    """
 
     method: Method
     volume: Volume
     target: Volume | None
     spatial: str
     channels: Channels
+    shelf: Path | None = None
+    resume: bool = False
+    taken: bool = False
     window: Window = field(default_factory=Window)
     model: TrainedModel | None = None
 
     def reports(self, stop: Event) -> Generator[Any, None, None]:
-        """Yield `Stage`, `Diagnosed` if that is asked for, then `TrainStep` and `Preview` until the budget is used."""
+        """Yield `Stage`, `Diagnosed` and `Resumed` if there is one, then `TrainStep` and `Preview` to the end."""
+        images = [image and guarded(image, stop) for image in (self.volume, self.target)]
+        if self.shelf is not None:
+            yield Stage("Reading the image…")
+        kept = self._place(images)
         key, values = self.method.algorithm, self.method.values
         if key == AUTO and self.method.start is None:
             from napari_ssdenoise.diagnosis import left_open
@@ -148,7 +175,6 @@ class Training:
 
         start = self._start()
         yield Stage("Reading the image…")
-        images = [image and guarded(image, stop) for image in (self.volume, self.target)]
         trainer = Trainer(
             get_algorithm(key, **values) if start is None else None,
             images[0],
@@ -162,14 +188,19 @@ class Training:
             start=start,
         )
         try:
+            if self.resume and kept is not None:
+                yield _resumed(trainer, kept)
             interrupt_between_layers(trainer.network, stop)
             yield Stage("First step…", describe_device(trainer.device, trainer.dtype))
-            yield from self._steps(trainer, stop)
+            with closing(_kept_steps(trainer, kept, images)) as steps:
+                yield from self._steps(trainer, steps, stop)
         finally:
             trainer.close()
             release(*images)
             if self.model is None and trainer.step:
                 self.model = trainer.sketch()
+            if kept is not None and (self.taken or not stop.is_set()):  # else napari, or the widget, is being closed
+                _remove(kept)
 
     def _start(self) -> TrainedModel | None:
         """Load the model to go on from, and look along its axes."""
@@ -181,9 +212,30 @@ class Training:
         self.spatial, self.channels = start.geometry.spatial, start.geometry.channels
         return start
 
-    def _steps(self, trainer: Trainer, stop: Event) -> Generator[Any, None, None]:
+    def left(self) -> Unfinished | None:
+        """Return what an earlier session left of this training, if anything; this may read parts of the images."""
+        if self.shelf is None or not self.shelf.is_dir():
+            return None
+        tidy(self.shelf)
+        kept = self._place((self.volume, self.target)) if any(self.shelf.iterdir()) else None
+        found = kept and Unfinished.read(kept)
+        steps, seconds = self.method.steps, self.method.seconds
+        if not found or (steps and found.step >= steps) or (seconds and found.seconds >= seconds):
+            return None
+        return found
+
+    def _place(self, images: Iterable[Volume | None]) -> Path | None:
+        """Return where its checkpoint lies: for the same images and settings, in every session."""
+        if self.shelf is None:
+            return None
+        method = self.method
+        how = {"algorithm": method.algorithm, "settings": method.values, "seed": method.seed}
+        how |= {"spatial": self.spatial, "channels": self.channels}
+        return place_of(self.shelf, how, [image for image in images if image is not None])
+
+    def _steps(self, trainer: Trainer, steps: Iterable[TrainStep], stop: Event) -> Generator[Any, None, None]:
         previewer = Previewer(self.volume, self.window, str(trainer.device))
-        for step in trainer:
+        for step in steps:
             yield step
             if previewer.due():
                 with interrupting(stop):
@@ -192,6 +244,38 @@ class Training:
         with interrupting(stop):
             self.model = model = trainer.model
         yield from previewer.show(lambda: interruptible(model, stop))
+
+
+def _resumed(trainer: Trainer, kept: Path) -> Resumed:
+    """Go on where an earlier session ended.
+
+    Raises
+    ------
+    ValueError
+        If that is not possible.
+    """
+    resume_training(trainer, kept)
+    if not trainer.step:
+        raise ValueError("what is left of the earlier training is damaged, or of another version. Train anew.")
+    return Resumed([(step, loss) for step, _, loss in trainer.history])
+
+
+def _kept_steps(trainer: Trainer, kept: Path | None, images: Sequence[Volume | None]) -> Any:
+    """Return the steps, with a checkpoint now and then if there is a place for it; to be closed."""
+    if kept is None:
+        return trainer
+    with suppress(OSError):  # as of a checkpoint that cannot be written: the training goes on
+        kept.parent.mkdir(parents=True, exist_ok=True)
+    how: dict[str, Any] = {"interruptions": (Stopped,), "before_keeping": lambda: release(*images)}
+    return train_with_checkpoints(trainer, kept, **how)
+
+
+def _remove(kept: Path) -> None:
+    """Remove a checkpoint of no further use; if that is not possible, `tidy` does it some day."""
+    from napari_ssdenoise.io.checkpoint import remove_checkpoint
+
+    with suppress(OSError):
+        remove_checkpoint(kept)
 
 
 class Previewer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +19,9 @@ from napari_ssdenoise.widgets._control import TrainingControl
 from napari_ssdenoise.widgets._dialogs import ask_model_to_load, ask_model_to_save, ask_output
 from napari_ssdenoise.widgets._docked import WorkingWidget
 from napari_ssdenoise.widgets._input_panel import InputPanel
-from napari_ssdenoise.widgets._job import Reason, Work
+from napari_ssdenoise.widgets._job import Newest, Reason, Work
 from napari_ssdenoise.widgets._method_panel import MethodPanel
-from napari_ssdenoise.widgets._models import ModelsPanel
+from napari_ssdenoise.widgets._models import ModelsPanel, unfinished_trainings
 from napari_ssdenoise.widgets._quality_control import FitControl, QualityControl
 from napari_ssdenoise.widgets._reports import problem
 from napari_ssdenoise.widgets._run_panel import QUICK_SECONDS, RunPanel
@@ -52,6 +53,7 @@ class DenoiseWidget(WorkingWidget):
         self.quality = QualityControl(self.run.quality, self)
         self.fit = FitControl(self.run.fit, self)
         self.models = ModelsPanel()
+        self.seeking = Newest(self)
         self.arrange((self.input, self.method, self.models), self.run)
         self.training.ended.connect(self._end_training)  # before what follows every job
         self.attend(self.training, self.applying)
@@ -60,13 +62,14 @@ class DenoiseWidget(WorkingWidget):
         self.input.layer_box.layer_changed.connect(self.method.diagnosis.clear)
         self.method.diagnose.clicked.connect(self.diagnose)
         self.training.diagnosed.connect(self.method.diagnosis.take)
-        for background in (self.quality, self.fit, self.models):
+        for background in (self.quality, self.fit, self.models, self.seeking):
             background.ended.connect(self.leave)
         self.models.load.connect(self.load_model)
         self.models.go_on.connect(self.train_further)
         self.models.failed.connect(self.show_problem)
         self.input.changed.connect(self._compare)
         self.run.quick.clicked.connect(self.quick_look)
+        self.run.resume.clicked.connect(self.train_on)
         self.run.train.clicked.connect(self._train_or_stop)
         self.run.apply.clicked.connect(self.apply)
         self.run.apply_to_file.clicked.connect(self._ask_file)
@@ -94,6 +97,7 @@ class DenoiseWidget(WorkingWidget):
             text, error = problem(refusal), True
         self.run.say_check("" if self.busy else text, error)
         self._enable(readable=readable, ready=not error)
+        self._seek(ready=not error)
 
     def _enable(self, readable: bool, ready: bool) -> None:
         busy, has_model = self.busy, self.model is not None
@@ -126,6 +130,10 @@ class DenoiseWidget(WorkingWidget):
     def train(self) -> None:
         """Start to learn from the chosen layer."""
         self._begin_training(self.method.method)
+
+    def train_on(self) -> None:
+        """Go on with the training of the chosen layer that an earlier session left unfinished."""
+        self._begin_training(self.method.method, resume=True)
 
     def train_further(self, path: Path) -> None:
         """Go on training a saved model, on the chosen layer."""
@@ -205,7 +213,7 @@ class DenoiseWidget(WorkingWidget):
     @property
     def working(self) -> bool:
         """Whether something still runs in another thread."""
-        return self.busy or any(work.job is not None for work in (self.quality, self.fit, self.models))
+        return self.busy or any(work.job is not None for work in (self.quality, self.fit, self.models, self.seeking))
 
     def make_room(self, opened: bool) -> None:
         """Fold what the last training left while people look at a section of the form."""
@@ -216,6 +224,7 @@ class DenoiseWidget(WorkingWidget):
         self.quality.forget()
         self.fit.forget()
         self.models.stop()
+        self.seeking.forget()
         super().let_go()
         self.input.disconnect_viewer()
         self.training.forget_preview()
@@ -226,14 +235,34 @@ class DenoiseWidget(WorkingWidget):
         else:
             self.train()
 
-    def _begin_training(self, choose: Callable[[], Method], *, quick: bool = False) -> None:
+    def _seek(self, *, ready: bool) -> None:
+        """Look whether an earlier session left this training unfinished, and offer to go on with it."""
+        self.run.offer(None)
+        self.seeking.forget()
+        if ready and not self.busy and not self._closed:
+            with suppress(ValueError):  # a second image that does not fit, of which the training will tell
+                self.seeking.ask(self._training(self.method.method()).left, self.run.offer)
+
+    def _training(self, method: Method, *, quick: bool = False, resume: bool = False) -> Training:
+        """Return a training of the chosen layer.
+
+        Raises
+        ------
+        ValueError
+            If that is not possible.
+        """
+        volume, target = self.input.volume(), None if quick else self.input.target()
+        require_intensities(volume)
+        # A first look is short, and what a saved model learns further would be found by no settings.
+        shelf = None if quick or method.start else unfinished_trainings()
+        return Training(method, volume, target, self.input.spatial, self.input.channel_mode, shelf, resume)
+
+    def _begin_training(self, choose: Callable[[], Method], *, quick: bool = False, resume: bool = False) -> None:
         layer = self.input.layer
         if layer is None or self.busy:
             return
         try:
-            volume, method = self.input.volume(), choose()
-            target = None if quick else self.input.target()
-            require_intensities(volume)
+            training = self._training(choose(), quick=quick, resume=resume)
         except ValueError as error:
             self.show_problem(error)
             return
@@ -243,7 +272,6 @@ class DenoiseWidget(WorkingWidget):
             self.quality.forget()
             self.fit.forget()
         self._pause()
-        training = Training(method, volume, target, self.input.spatial, self.input.channel_mode)
         self.training.begin(training, layer, quick=quick)
         self.update_check()
 
