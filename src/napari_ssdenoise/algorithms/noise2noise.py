@@ -83,13 +83,12 @@ class Noise2Noise(UNetAlgorithm):
                     f"Noise2Noise needs a second noisy image of the same scene for each of the {len(volumes)} images, "
                     f"but got {len(targets)}. Give target=, or set pairs to 'frames' or 'channels'."
                 )
-            return with_targets(volumes, layouts, targets)
-        find = {"frames": self._frames, "channels": self._channels}[self.pairs]
-        return [
-            Scene(tuple(views))
-            for volume, layout in zip(volumes, layouts, strict=True)
-            for views in find(volume, layout)
-        ]
+            found = with_targets(volumes, layouts, targets)
+        else:
+            find = {"frames": self._frames, "channels": self._channels}[self.pairs]
+            images = zip(volumes, layouts, strict=True)
+            found = [Scene(tuple(views)) for volume, layout in images for views in find(volume, layout)]
+        return [replace(scene, match_phases=scene.views[0].shows_complex) for scene in found]
 
     def remarks(self, scenes: Sequence[Scene]) -> tuple[str, ...]:
         """Say how far frames move from one to the next, as far as a few pairs tell; nothing without scikit-image."""

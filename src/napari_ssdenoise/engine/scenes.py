@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_ssdenoise.complex_parts import is_parts
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -53,6 +55,11 @@ class View:
         return self.layout.n_channels(self.volume.shape)
 
     @property
+    def shows_complex(self) -> bool:
+        """Whether its channels are the two parts of a complex image."""
+        return is_parts(self.volume) and self.channels == 2
+
+    @property
     def channel(self) -> int:
         """Index of this image's first channel among all that are normalised: along C where channels are images."""
         return self.channels * self.index[self.layout.batch.index("C")] if "C" in self.layout.batch else 0
@@ -74,9 +81,18 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Views of the same thing, equal in shape."""
+    """Views of the same thing, equal in shape.
+
+    Attributes
+    ----------
+    views
+        One or more.
+    match_phases
+        Whether the phases of complex views, given as two channels, are turned onto those of the first.
+    """
 
     views: tuple[View, ...]
+    match_phases: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -88,7 +104,12 @@ class Scene:
 
     def read(self, region: Sequence[slice], normalization: Normalization) -> NDArray[np.float32]:
         """Return the views of a region, normalised, as ``(views, channels, *region)``."""
-        return np.stack([normalization.apply(view.read(region), view.channel) for view in self.views])
+        images = [normalization.apply(view.read(region), view.channel) for view in self.views]
+        if self.match_phases:
+            from napari_ssdenoise.ops.phases import matched
+
+            images[1:] = [matched(images[0], image) for image in images[1:]]
+        return np.stack(images)
 
 
 def require_finite(block: NDArray[Any], name: str) -> None:
