@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+
+import numpy as np
 
 from napari_ssdenoise.algorithms._base import Network, UNetAlgorithm
-from napari_ssdenoise.engine.scenes import Scene, View
+from napari_ssdenoise.engine.scenes import PLANES, Scene, View
+from napari_ssdenoise.ops.registration import middle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from numpy.typing import NDArray
     from torch import Generator, Tensor
 
+    from napari_ssdenoise.algorithms._base import Conditions
     from napari_ssdenoise.axes import Layout
     from napari_ssdenoise.engine.patches import Batch
+    from napari_ssdenoise.normalize import Normalization
     from napari_ssdenoise.ops.registration import Shift
     from napari_ssdenoise.volume import Volume
 
-PAIRS = 12  # looked at, to see whether frames move
+PAIRS = 12  # looked at, to see whether frames move, and whether neighbouring pixels share noise
+# Views exchange single pixels where their difference goes along with that of neighbours by less than this, else blocks
+# of so many pixels, of which those that are so near to another block are not learnt from.
+WHITE, BLOCK, NEAR = 0.15, 16, 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,22 +59,49 @@ class Noise2Noise(UNetAlgorithm):
         {"label": "Align frames"},
         "Move frames onto each other, by whole pixels, before they are paired: for specimens or stages that drift.",
     ] = False
+    exchange: Annotated[
+        Literal["auto", "pixels", "blocks"],
+        {"label": "Exchange", "advanced": True},
+        "What the two views exchange at random, so that no noise is seen twice: single pixels, or blocks where "
+        "neighbouring pixels share noise or things move. auto looks at the difference of the views.",
+    ] = "auto"
     loss_function: Annotated[
         Literal["l2", "l1"],
         {"label": "Loss", "advanced": True},
         "l2 estimates the mean of the noisy values; l1 their median, for outliers.",
     ] = "l2"
 
+    def fitted(
+        self, views: Sequence[View], normalization: Normalization, rng: np.random.Generator
+    ) -> tuple[Self, Conditions]:
+        """Find out what the views can exchange."""
+        if self.exchange != "auto":
+            return self, ()
+        pairs = [Scene(pair, match=True) for pair in zip(views[::2], views[1::2], strict=True)]
+        chosen = pairs[:: max(1, len(pairs) // PAIRS)][:PAIRS]
+        shared = sorted(_shared(*pair.read(middle(pair.shape, PLANES), normalization)) for pair in chosen)
+        return replace(self, exchange="pixels" if shared[len(shared) // 2] < WHITE else "blocks"), ()
+
     def loss(self, network: Network, batch: Batch, rng: Generator) -> Tensor:
-        """Return the error against the other view, which of the two is the input being drawn at random."""
+        """Return the error against the other view, which of the two is the input being drawn at random.
+
+        It is drawn for every pixel, or block of pixels, by itself: from two views of n pixels come 2^n inputs, and no
+        noise is seen often enough to be learnt by heart.
+        """
         import torch
 
-        swap = torch.rand((len(batch.noisy),) + (1,) * (batch.noisy.ndim - 1), generator=rng) < 0.5
-        swap = swap.to(batch.noisy.device)
+        shape = batch.noisy.shape[2:]
+        if self.exchange == "blocks":
+            swap, learnt = _blocks(len(batch.noisy), shape, rng)
+        else:
+            swap = torch.rand((len(batch.noisy), 1, *shape), generator=rng) < 0.5
+            learnt = torch.ones(())
+        swap, learnt = swap.to(batch.noisy.device), learnt.to(batch.noisy.device)
         noisy = torch.where(swap, batch.target, batch.noisy)
         target = torch.where(swap, batch.noisy, batch.target)
         error = network(noisy).float() - target
-        return error.square().mean() if self.loss_function == "l2" else error.abs().mean()
+        error = error.square() if self.loss_function == "l2" else error.abs()
+        return (error * learnt).mean() / learnt.mean().clamp_min(1e-6)  # of tiny patches, nothing may be left
 
     def scenes(self, volumes: Sequence[Volume], layouts: Sequence[Layout], targets: Sequence[Volume]) -> list[Scene]:
         """Pair the views.
@@ -88,7 +124,7 @@ class Noise2Noise(UNetAlgorithm):
             find = {"frames": self._frames, "channels": self._channels}[self.pairs]
             images = zip(volumes, layouts, strict=True)
             found = [Scene(tuple(views)) for volume, layout in images for views in find(volume, layout)]
-        return [replace(scene, match_phases=scene.views[0].shows_complex) for scene in found]
+        return [replace(scene, match=True) for scene in found]
 
     def remarks(self, scenes: Sequence[Scene]) -> tuple[str, ...]:
         """Say how far frames move from one to the next, as far as a few pairs tell; nothing without scikit-image."""
@@ -129,6 +165,32 @@ class Noise2Noise(UNetAlgorithm):
                 yield [View(volume, layout, index), View(volume, layout, (*index[:at], 1, *index[at + 1 :]))]
 
 
+def _shared(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+    """Return how much the difference of two views goes along with that of neighbours: 0 for white noise, all still."""
+    difference = first - second
+    difference -= difference.mean()
+    size = float(np.square(difference).mean())
+    along = (np.diff(difference, axis=axis) for axis in (-2, -1))
+    # Of white noise, neighbours differ by twice the variance.
+    return max(abs(1 - float(np.square(d).mean()) / (2 * size)) for d in along) if size else 0.0
+
+
+def _blocks(count: int, shape: Sequence[int], rng: Generator) -> tuple[Tensor, Tensor]:
+    """Draw which blocks of Y and X are exchanged, (B, 1, *spatial), and which pixels are far from all others."""
+    import torch
+    from torch.nn.functional import max_pool2d
+
+    cells = [-(-n // BLOCK) + 1 for n in shape[-2:]]
+    drawn = torch.rand((count, 1, *cells), generator=rng) < 0.5
+    y, x = torch.randint(BLOCK, (2,), generator=rng).tolist()
+    swap = drawn.repeat_interleave(BLOCK, 2).repeat_interleave(BLOCK, 3)[..., y : y + shape[-2], x : x + shape[-1]]
+    values = swap.float()
+    most, least = (max_pool2d(sign * values, 2 * NEAR + 1, 1, NEAR) for sign in (1, -1))
+    learnt = (most == -least).float()
+    flat = (count, 1, *(1,) * (len(shape) - 2), *shape[-2:])
+    return swap.reshape(flat), learnt.reshape(flat)
+
+
 def _aligned(first: View, second: View) -> tuple[View, View]:
     """Cut two views of a scene to what both show, moved onto each other by whole pixels.
 
@@ -149,7 +211,7 @@ def _aligned(first: View, second: View) -> tuple[View, View]:
 
 
 def _shift(first: View, second: View) -> Shift:
-    from napari_ssdenoise.ops.registration import find_shift, middle
+    from napari_ssdenoise.ops.registration import find_shift
 
     region = middle(first.shape)
     try:

@@ -46,9 +46,11 @@ class Shift:
         return float(np.linalg.norm(np.subtract(self.pixels, self.whole)))
 
 
-def middle(shape: Sequence[int]) -> tuple[slice, ...]:
-    """Return the part of an image that is looked at."""
-    return tuple(slice((n - min(n, MOST)) // 2, (n - min(n, MOST)) // 2 + min(n, MOST)) for n in shape)
+def middle(shape: Sequence[int], planes: int = MOST) -> tuple[slice, ...]:
+    """Return the part of an image that is looked at; of stacks, at most so many planes."""
+    most = [planes] * (len(shape) - 2) + [MOST, MOST]
+    sizes = [min(n, m) for n, m in zip(shape, most, strict=True)]
+    return tuple(slice((n - size) // 2, (n - size) // 2 + size) for n, size in zip(shape, sizes, strict=True))
 
 
 def find_shift(first: NDArray[Any], second: NDArray[Any]) -> Shift:
