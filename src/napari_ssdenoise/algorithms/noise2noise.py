@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 
 from napari_ssdenoise.algorithms._base import Network, UNetAlgorithm
-from napari_ssdenoise.engine.scenes import PLANES, Scene, View
+from napari_ssdenoise.engine.scenes import Scene, View
+from napari_ssdenoise.ops.brightness import Brightness
 from napari_ssdenoise.ops.registration import middle
 
 if TYPE_CHECKING:
@@ -18,17 +19,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Generator, Tensor
 
-    from napari_ssdenoise.algorithms._base import Conditions
     from napari_ssdenoise.axes import Layout
     from napari_ssdenoise.engine.patches import Batch
     from napari_ssdenoise.normalize import Normalization
     from napari_ssdenoise.ops.registration import Shift
     from napari_ssdenoise.volume import Volume
 
-PAIRS = 12  # looked at, to see whether frames move, and whether neighbouring pixels share noise
-# Views exchange single pixels where their difference goes along with that of neighbours by less than this, else blocks
-# of so many pixels, of which those that are so near to another block are not learnt from.
-WHITE, BLOCK, NEAR = 0.15, 16, 3
+PAIRS = 12  # looked at, to see whether frames move
+# Views exchange pixels if their difference goes along with that of neighbouring pixels by less than this.
+WHITE = 0.15
+PLANES = 4  # of stacks that are looked at for that
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,48 +60,27 @@ class Noise2Noise(UNetAlgorithm):
         "Move frames onto each other, by whole pixels, before they are paired: for specimens or stages that drift.",
     ] = False
     exchange: Annotated[
-        Literal["auto", "pixels", "blocks"],
-        {"label": "Exchange", "advanced": True},
-        "What the two views exchange at random, so that no noise is seen twice: single pixels, or blocks where "
-        "neighbouring pixels share noise or things move. auto looks at the difference of the views.",
-    ] = "auto"
+        bool,
+        {"label": "Exchange pixels", "advanced": True},
+        "Let views exchange pixels at random, where that changes nothing but the noise: views that do not move, with "
+        "noise of every pixel's own. No noise is seen twice then, and less of it learnt by heart.",
+    ] = True
     loss_function: Annotated[
         Literal["l2", "l1"],
         {"label": "Loss", "advanced": True},
         "l2 estimates the mean of the noisy values; l1 their median, for outliers.",
     ] = "l2"
 
-    def fitted(
-        self, views: Sequence[View], normalization: Normalization, rng: np.random.Generator
-    ) -> tuple[Self, Conditions]:
-        """Find out what the views can exchange."""
-        if self.exchange != "auto":
-            return self, ()
-        pairs = [Scene(pair, match=True) for pair in zip(views[::2], views[1::2], strict=True)]
-        chosen = pairs[:: max(1, len(pairs) // PAIRS)][:PAIRS]
-        shared = sorted(_shared(*pair.read(middle(pair.shape, PLANES), normalization)) for pair in chosen)
-        return replace(self, exchange="pixels" if shared[len(shared) // 2] < WHITE else "blocks"), ()
-
     def loss(self, network: Network, batch: Batch, rng: Generator) -> Tensor:
-        """Return the error against the other view, which of the two is the input being drawn at random.
-
-        It is drawn for every pixel, or block of pixels, by itself: from two views of n pixels come 2^n inputs, and no
-        noise is seen often enough to be learnt by heart.
-        """
+        """Return the error against the other view, which of the two is the input being drawn at random."""
         import torch
 
-        shape = batch.noisy.shape[2:]
-        if self.exchange == "blocks":
-            swap, learnt = _blocks(len(batch.noisy), shape, rng)
-        else:
-            swap = torch.rand((len(batch.noisy), 1, *shape), generator=rng) < 0.5
-            learnt = torch.ones(())
-        swap, learnt = swap.to(batch.noisy.device), learnt.to(batch.noisy.device)
+        swap = torch.rand((len(batch.noisy),) + (1,) * (batch.noisy.ndim - 1), generator=rng) < 0.5
+        swap = swap.to(batch.noisy.device)
         noisy = torch.where(swap, batch.target, batch.noisy)
         target = torch.where(swap, batch.noisy, batch.target)
         error = network(noisy).float() - target
-        error = error.square() if self.loss_function == "l2" else error.abs()
-        return (error * learnt).mean() / learnt.mean().clamp_min(1e-6)  # of tiny patches, nothing may be left
+        return error.square().mean() if self.loss_function == "l2" else error.abs().mean()
 
     def scenes(self, volumes: Sequence[Volume], layouts: Sequence[Layout], targets: Sequence[Volume]) -> list[Scene]:
         """Pair the views.
@@ -119,12 +98,12 @@ class Noise2Noise(UNetAlgorithm):
                     f"Noise2Noise needs a second noisy image of the same scene for each of the {len(volumes)} images, "
                     f"but got {len(targets)}. Give target=, or set pairs to 'frames' or 'channels'."
                 )
-            found = with_targets(volumes, layouts, targets)
+            found = [scene.views for scene in with_targets(volumes, layouts, targets)]
         else:
             find = {"frames": self._frames, "channels": self._channels}[self.pairs]
             images = zip(volumes, layouts, strict=True)
-            found = [Scene(tuple(views)) for volume, layout in images for views in find(volume, layout)]
-        return [replace(scene, match=True) for scene in found]
+            found = [tuple(views) for volume, layout in images for views in find(volume, layout)]
+        return [Pair(views, exchange=self.exchange) for views in found]
 
     def remarks(self, scenes: Sequence[Scene]) -> tuple[str, ...]:
         """Say how far frames move from one to the next, as far as a few pairs tell; nothing without scikit-image."""
@@ -165,30 +144,56 @@ class Noise2Noise(UNetAlgorithm):
                 yield [View(volume, layout, index), View(volume, layout, (*index[:at], 1, *index[at + 1 :]))]
 
 
-def _shared(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    """Return how much the difference of two views goes along with that of neighbours: 0 for white noise, all still."""
-    difference = first - second
-    difference -= difference.mean()
+@dataclass(frozen=True, eq=False)
+class Pair(Scene):
+    """Two views of the same thing, with noise of their own.
+
+    Attributes
+    ----------
+    exchange
+        Whether they may exchange pixels.
+    """
+
+    exchange: bool = False
+    _known: dict[str, Brightness | None] = field(default_factory=dict, init=False, repr=False)
+
+    def read(self, region: Sequence[slice], normalization: Normalization) -> NDArray[np.float32]:
+        """Return both views of a region; the phase of the second, if they are complex, is that of the first."""
+        if self.exchange and not self._known:
+            first, second = self._read(middle(self.shape, PLANES), normalization)
+            line = Brightness.between(first, second)
+            self._known["line"] = line if _shared(first - line.apply(second)) < WHITE else None
+        return self._read(region, normalization)
+
+    def _read(self, region: Sequence[slice], normalization: Normalization) -> NDArray[np.float32]:
+        views = super().read(region, normalization)
+        if self.views[0].shows_complex:
+            from napari_ssdenoise.ops.phases import matched
+
+            views[1] = matched(*views)
+        return views
+
+    def varied(self, patch: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+        """Return a patch of both views, of which half of the pixels, drawn at random, are exchanged.
+
+        Each takes on the brightness of the view that it comes to, so that one view still tells about the other what it
+        told before; only the noise is another. From two views of n pixels come 2^n.
+        """
+        line = self._known.get("line")
+        if line is None:
+            return patch
+        first, second = patch
+        chosen = rng.random(first.shape[1:], np.float32) < 0.5
+        return np.stack([np.where(chosen, line.apply(second), first), np.where(chosen, line.undo(first), second)])
+
+
+def _shared(difference: NDArray[np.float32]) -> float:
+    """Return how much a difference of views goes along with that of neighbours: 0 for white noise and a still scene."""
+    difference = difference - difference.mean()
     size = float(np.square(difference).mean())
     along = (np.diff(difference, axis=axis) for axis in (-2, -1))
     # Of white noise, neighbours differ by twice the variance.
     return max(abs(1 - float(np.square(d).mean()) / (2 * size)) for d in along) if size else 0.0
-
-
-def _blocks(count: int, shape: Sequence[int], rng: Generator) -> tuple[Tensor, Tensor]:
-    """Draw which blocks of Y and X are exchanged, (B, 1, *spatial), and which pixels are far from all others."""
-    import torch
-    from torch.nn.functional import max_pool2d
-
-    cells = [-(-n // BLOCK) + 1 for n in shape[-2:]]
-    drawn = torch.rand((count, 1, *cells), generator=rng) < 0.5
-    y, x = torch.randint(BLOCK, (2,), generator=rng).tolist()
-    swap = drawn.repeat_interleave(BLOCK, 2).repeat_interleave(BLOCK, 3)[..., y : y + shape[-2], x : x + shape[-1]]
-    values = swap.float()
-    most, least = (max_pool2d(sign * values, 2 * NEAR + 1, 1, NEAR) for sign in (1, -1))
-    learnt = (most == -least).float()
-    flat = (count, 1, *(1,) * (len(shape) - 2), *shape[-2:])
-    return swap.reshape(flat), learnt.reshape(flat)
 
 
 def _aligned(first: View, second: View) -> tuple[View, View]:

@@ -197,6 +197,7 @@ class PatchSampler:
         corner = self._held.draw(block.scene, block.region, rng)
         inside = tuple(slice(c - s, c - s + p) for c, (s, _), p in zip(corner, block.region, self.patch, strict=True))
         patch = self._blocks[block].result()[(slice(None), slice(None), *inside)]
+        patch = self.scenes[block.scene].varied(patch, rng)
         if self._complex:
             patch = turned(patch, rng.uniform(0, 2 * np.pi))
         if self._spares:

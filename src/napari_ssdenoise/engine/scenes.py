@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_ssdenoise.complex_parts import is_parts
-from napari_ssdenoise.ops.brightness import Brightness
-from napari_ssdenoise.ops.phases import matched
-from napari_ssdenoise.ops.registration import middle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,8 +17,6 @@ if TYPE_CHECKING:
     from napari_ssdenoise.axes import Layout
     from napari_ssdenoise.normalize import Normalization
     from napari_ssdenoise.volume import Volume
-
-PLANES = 4  # of stacks, where views are compared
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,18 +81,9 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Views of the same thing, equal in shape.
-
-    Attributes
-    ----------
-    views
-        One or more.
-    match
-        Whether the other views are brought to the brightness of the first one, or, if they are complex, to its phase.
-    """
+    """Views of the same thing, equal in shape."""
 
     views: tuple[View, ...]
-    match: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -110,20 +95,11 @@ class Scene:
 
     def read(self, region: Sequence[slice], normalization: Normalization) -> NDArray[np.float32]:
         """Return the views of a region, normalised, as ``(views, channels, *region)``."""
-        first, *others = (view.read(region) for view in self.views)
-        if self.match and not self.views[0].shows_complex:
-            others = [line.apply(image) for line, image in zip(self._brightness, others, strict=True)]
-        images = [normalization.apply(i, v.channel) for i, v in zip([first, *others], self.views, strict=True)]
-        if self.match and self.views[0].shows_complex:
-            images[1:] = [matched(images[0], image) for image in images[1:]]
-        return np.stack(images)
+        return np.stack([normalization.apply(view.read(region), view.channel) for view in self.views])
 
-    @cached_property
-    def _brightness(self) -> list[Brightness]:
-        """What brings the other views to the brightness of the first, as their middle tells."""
-        region = middle(self.shape, planes=PLANES)
-        first, *others = (view.read(region) for view in self.views)
-        return [Brightness.between(first, image) for image in others]
+    def varied(self, patch: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+        """Return a patch of what was read, drawn anew as far as views can stand for each other; here, as it is."""
+        return patch
 
 
 def require_finite(block: NDArray[Any], name: str) -> None:

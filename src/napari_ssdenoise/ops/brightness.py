@@ -49,9 +49,17 @@ class Brightness:
         return cls(factor, np.where(alike >= ALIKE, a.mean(1) - factor * b.mean(1), 0.0))
 
     def apply(self, image: NDArray[Any]) -> NDArray[np.float32]:
-        """Change a view, (channels, *spatial)."""
-        shape = (-1,) + (1,) * (image.ndim - 1)
-        return np.asarray(self.factor.reshape(shape) * image + self.offset.reshape(shape), np.float32)
+        """Bring the other view, (channels, *spatial), to the brightness of the first."""
+        return np.asarray(_along(self.factor, image) * image + _along(self.offset, image), np.float32)
+
+    def undo(self, image: NDArray[Any]) -> NDArray[np.float32]:
+        """Bring the first view to the brightness of the other."""
+        return np.asarray((image - _along(self.offset, image)) / _along(self.factor, image), np.float32)
+
+
+def _along(values: NDArray[np.float64], image: NDArray[Any]) -> NDArray[np.float64]:
+    """Shape one value for each channel to go with an image."""
+    return values.reshape(-1, *(1,) * (image.ndim - 1)).astype(image.dtype)
 
 
 def _averages(image: NDArray[Any]) -> NDArray[np.float64]:
