@@ -43,6 +43,7 @@ class Noise2Noise(UNetAlgorithm):
     title: ClassVar[str] = "Noise2Noise"
     reference: ClassVar[str] = "Lehtinen et al.: Noise2Noise. ICML 2018."
     doi: ClassVar[str] = "10.48550/arXiv.1803.04189"
+    parts: ClassVar[Literal["independent", "joint"]] = "joint"  # else phases could not be matched
 
     pairs: Annotated[
         Literal["target", "frames", "channels"],
