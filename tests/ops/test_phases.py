@@ -1,4 +1,4 @@
-"""Phases are turned, and matched without making the noise of two images alike."""
+"""Phases are matched without making the noise of two images alike."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_ssdenoise.ops.phases import matched, turned
+from napari_ssdenoise.ops.phases import matched
 
 
 def parts(image: Any) -> Any:
@@ -21,13 +21,6 @@ def whole(parts: Any) -> Any:
 def noise(shape: tuple[int, ...], seed: int) -> Any:
     rng = np.random.default_rng(seed)
     return rng.normal(size=shape) + 1j * rng.normal(size=shape)
-
-
-def test_images_are_turned_by_an_angle() -> None:
-    views = np.stack([parts(noise((6, 7), seed)) for seed in range(2)])
-    for view, result in zip(views, turned(views, 0.7), strict=True):
-        np.testing.assert_allclose(whole(result), whole(view) * np.exp(0.7j), rtol=1e-5)
-        assert result.dtype == np.float32
 
 
 @pytest.mark.parametrize("shape", [(48, 64), (20, 28, 32)])

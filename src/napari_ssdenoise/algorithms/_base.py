@@ -122,8 +122,6 @@ class Algorithm(ABC):
     outputs: ClassVar[tuple[str, ...]] = ("mean",)
     # The output "std" in parts of the root mean square error: errors with heavy tails have narrower intervals.
     tails: ClassVar[float] = 1.0
-    # How real and imaginary part are seen: independent, they are twice as many images to learn from.
-    parts: ClassVar[Literal["independent", "joint"]] = "independent"
     # Whether images are mirrored at their borders; else zeros surround them, as in every convolution.
     mirrored: ClassVar[bool] = True
     # How Adam averages gradients; the steps in which its rate rises, and the share of the training before it falls.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import numpy as np
 
 from napari_ssdenoise.algorithms._base import Network, UNetAlgorithm
+from napari_ssdenoise.complex_parts import AXIS, is_parts
 from napari_ssdenoise.engine.scenes import Scene, View
 from napari_ssdenoise.ops.brightness import Brightness
 from napari_ssdenoise.ops.registration import middle
@@ -43,7 +44,6 @@ class Noise2Noise(UNetAlgorithm):
     title: ClassVar[str] = "Noise2Noise"
     reference: ClassVar[str] = "Lehtinen et al.: Noise2Noise. ICML 2018."
     doi: ClassVar[str] = "10.48550/arXiv.1803.04189"
-    parts: ClassVar[Literal["independent", "joint"]] = "joint"  # else phases could not be matched
 
     pairs: Annotated[
         Literal["target", "frames", "channels"],
@@ -168,10 +168,20 @@ class Pair(Scene):
 
     def _read(self, region: Sequence[slice], normalization: Normalization) -> NDArray[np.float32]:
         views = super().read(region, normalization)
-        if self.views[0].shows_complex:
-            from napari_ssdenoise.ops.phases import matched
+        if not is_parts(self.views[0].volume):
+            return views
+        from napari_ssdenoise.ops.phases import matched
 
-            views[1] = matched(*views)
+        if len(views[0]) == 2:
+            both, part = views, slice(None)
+        else:
+            at = self.views[0].layout.batch.index(AXIS)
+            whole = [[replace(v, index=(*v.index[:at], n, *v.index[at + 1 :])) for n in (0, 1)] for v in self.views]
+            both = np.concatenate(
+                [Scene(tuple(parts)).read(region, normalization) for parts in zip(*whole, strict=True)], 1
+            )
+            part = slice(self.views[0].index[at], self.views[0].index[at] + 1)
+        views[1] = matched(*both)[part]
         return views
 
     def varied(self, patch: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:

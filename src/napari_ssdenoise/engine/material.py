@@ -73,7 +73,7 @@ class Material:
             If they cannot be trained on.
         """
         if channels == "auto" and any(map(is_parts, volumes)):
-            channels = algorithm.parts
+            channels = "independent"  # twice as many images to learn from; see benchmarks/README.md
         layouts = [Layout.choose(v.axes, v.shape, spatial, channels) for v in volumes]
         scenes = algorithm.scenes(volumes, layouts, targets)
         views = _views(scenes)

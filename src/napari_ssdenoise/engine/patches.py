@@ -15,7 +15,6 @@ import numpy as np
 import torch
 
 from napari_ssdenoise.engine.held_out import HeldOut, is_learnt
-from napari_ssdenoise.ops.phases import turned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,7 +63,7 @@ class _Block:
 
 
 class PatchSampler:
-    """Random patches of scenes, augmented by flips and by exchanging Y and X; of complex images, by any phase.
+    """Random patches of scenes, augmented by flips and by exchanging Y and X.
 
     Parameters
     ----------
@@ -109,7 +108,6 @@ class PatchSampler:
         square = self.patch[yx[0]] == self.patch[yx[1]]
         self._exchange = yx if square and "YX" in symmetries else None
         first = scenes[0].views[0]
-        self._complex = first.shows_complex
         self._voxel_bytes = 4 * first.channels * len(scenes[0].views)
         self.resident = sum(s.voxels for s in scenes) * self._voxel_bytes <= resident_bytes
         self._weights = np.array([s.voxels for s in scenes], float) / sum(s.voxels for s in scenes)
@@ -198,8 +196,6 @@ class PatchSampler:
         inside = tuple(slice(c - s, c - s + p) for c, (s, _), p in zip(corner, block.region, self.patch, strict=True))
         patch = self._blocks[block].result()[(slice(None), slice(None), *inside)]
         patch = self.scenes[block.scene].varied(patch, rng)
-        if self._complex:
-            patch = turned(patch, rng.uniform(0, 2 * np.pi))
         if self._spares:
             learnt = np.broadcast_to(is_learnt(block.scene, corner, self.patch), (len(patch), 1, *self.patch))
             patch = np.concatenate([patch, learnt], 1)

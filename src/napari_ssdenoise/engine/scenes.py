@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_ssdenoise.complex_parts import is_parts
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -53,11 +51,6 @@ class View:
     def channels(self) -> int:
         """Channels that a network sees."""
         return self.layout.n_channels(self.volume.shape)
-
-    @property
-    def shows_complex(self) -> bool:
-        """Whether its channels are the two parts of a complex image."""
-        return is_parts(self.volume) and self.channels == 2
 
     @property
     def channel(self) -> int:

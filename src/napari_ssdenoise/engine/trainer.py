@@ -91,7 +91,7 @@ class Trainer(Iterator[TrainStep]):
         Axes to convolve over: ``"YX"``, ``"ZYX"``, or ``"TYX"`` to use neighbouring frames as context.
     channels
         ``"independent"``: every channel is an image by itself; ``"joint"``: the network sees all of them at once;
-        ``"auto"``: joint for RGB only. Of complex images, real and imaginary part are channels, joint for Noise2Noise.
+        ``"auto"``: joint for RGB only. Of complex images, real and imaginary part are channels.
     start
         A trained model whose weights to go on from; the normalisation, and what it had measured of its images' noise,
         are found anew.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import cos, sin
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -12,21 +11,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WIDTH: Final = 2.0  # pixels: standard deviation of the neighbourhood that tells how phases differ
-
-
-def turned(parts: NDArray[np.float32], angle: float) -> NDArray[np.float32]:
-    """Turn the phase of an image by an angle.
-
-    Parameters
-    ----------
-    parts : (..., 2, *spatial)
-        Any axes before the parts are kept; the parts are the second axis.
-    angle
-        In radians.
-    """
-    real, imaginary = parts[:, 0], parts[:, 1]
-    c, s = cos(angle), sin(angle)
-    return np.stack([c * real - s * imaginary, s * real + c * imaginary], 1)
 
 
 def matched(image: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
