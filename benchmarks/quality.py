@@ -237,13 +237,13 @@ def _measured(data: Data) -> dict[str, float]:
     return {"sigma": found.sigma}
 
 
-def trained(method: str, data: Data, seconds: float) -> tuple[list[np.ndarray], dict[str, Any]]:
+def trained(method: str, data: Data, budget: dict[str, Any]) -> tuple[list[np.ndarray], dict[str, Any]]:
     """Train for a while, and denoise all tests; also, of frames, the mean of all frames denoised."""
     key, values = TRAINED[method]
     if key == "auto":
         found = ssd.diagnose(data.learn)
         key, values = found.algorithm, dict(found.settings)
-    trainer = ssd.Trainer(get_algorithm(key, **values), data.learn, seconds=seconds)
+    trainer = ssd.Trainer(get_algorithm(key, **values), data.learn, **budget)
     for _ in trainer:
         pass
     model = trainer.model
@@ -276,13 +276,13 @@ def score(results: list[np.ndarray], data: Data) -> dict[str, float]:
     }
 
 
-def run(method: str, data: Data, seconds: float) -> tuple[list[np.ndarray], dict[str, Any]] | None:
+def run(method: str, data: Data, budget: dict[str, Any]) -> tuple[list[np.ndarray], dict[str, Any]] | None:
     """Apply a method; None where it cannot be."""
     if method in NEEDS_FRAMES and not data.has_frames:
         return None
     started, facts = time.perf_counter(), {}
     if method in TRAINED:
-        results, facts = trained(method, data, seconds)
+        results, facts = trained(method, data, budget)
     else:
         made = filtered(method, data)
         if made is None:
@@ -320,6 +320,7 @@ def main() -> None:
     parser.add_argument("--camera", type=Path, help="folder of camera_*.npy (default: that of the images)")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--seconds", type=float, default=60, help="of training, each (default: 60)")
+    parser.add_argument("--steps", type=int, help="of training, each, instead of --seconds")
     parser.add_argument("--only", help="cases whose name holds this text")
     parser.add_argument("--results", type=Path, help="JSON lines to add to (default: results/quality.jsonl)")
     parser.add_argument("--pictures", type=Path, help="folder for pictures of all methods side by side")
@@ -343,20 +344,25 @@ def measure(
 ) -> None:
     """Run all methods that are not done yet on one case."""
 
+    budget = {"steps": options.steps} if options.steps else {"seconds": options.seconds}
+
+    def key(method: str) -> dict[str, Any]:
+        """Say what is measured; a budget in steps is named as such."""
+        spent = f"{options.steps} steps" if options.steps else options.seconds
+        return {"group": group, "case": case, "method": method, "budget": spent if method in TRAINED else 0}
+
     def is_done(method: str) -> bool:
-        budget = options.seconds if method in TRAINED else 0
-        return any((r["group"], r["case"], r["method"], r["budget"]) == (group, case, method, budget) for r in done)
+        return any(key(method).items() <= r.items() for r in done)
 
     wanted = [m for m in options.methods if not is_done(m)]
     data = load() if wanted else None
     panels = []
     for method in wanted:
-        found = run(method, data, options.seconds) if data else None
+        found = run(method, data, budget) if data else None
         if found is None or data is None:
             continue
         results, facts = found
-        budget = options.seconds if method in TRAINED else 0
-        done.append({"group": group, "case": case, "method": method, "budget": budget, **facts})
+        done.append({**key(method), **facts})
         path.parent.mkdir(exist_ok=True)
         with path.open("a") as file:
             file.write(json.dumps(done[-1]) + "\n")

@@ -37,11 +37,11 @@ def frames(benchmark: ModuleType, count: int = 3) -> Any:
 
 def test_filters_and_means(benchmark: ModuleType) -> None:
     data = frames(benchmark)
-    found = {name: benchmark.run(name, data, 1.0)[1]["psnr"] for name in ("noisy", "mean", "gaussian")}
+    found = {name: benchmark.run(name, data, {})[1]["psnr"] for name in ("noisy", "mean", "gaussian")}
     assert found["noisy"] == pytest.approx(14, abs=0.3)
     assert found["mean"] == pytest.approx(found["noisy"] + 4.77, abs=0.3)
     assert found["gaussian"] > found["mean"]
-    assert benchmark.run("mean", frames(benchmark, 1), 1.0) is None
+    assert benchmark.run("mean", frames(benchmark, 1), {}) is None
 
 
 def test_contrast_and_brightness_do_not_count_where_they_are_unknown(benchmark: ModuleType) -> None:
@@ -56,7 +56,7 @@ def test_a_measurement_is_written_down_and_not_repeated(
     benchmark: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(benchmark.TRAINED, "n2n", ("n2n", {"pairs": "frames", "patch": 32, "batch": 1, "width": 4}))
-    options = argparse.Namespace(seconds=0.2, methods=["noisy", "n2n"], pictures=tmp_path / "pictures")
+    options = argparse.Namespace(seconds=0.2, steps=None, methods=["noisy", "n2n"], pictures=tmp_path / "pictures")
     done: list[dict[str, Any]] = []
     path = tmp_path / "results.jsonl"
     for _ in range(2):
