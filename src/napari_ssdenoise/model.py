@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from napari_ssdenoise.magnitude import Magnitude
     from napari_ssdenoise.normalize import Normalization
 
-DEFAULT_MEMORY = "2 GB"
+DEFAULT_MEMORY = "4 GB"  # what the largest network takes in 3D, averaged over flips and turns
 
 
 @dataclass(frozen=True, eq=False)

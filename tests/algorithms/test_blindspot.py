@@ -324,3 +324,10 @@ def test_magnitudes_in_stacks_begin_with_the_weights_of_slices_and_see_those_bes
     others = ssd.Trainer(BlindSpot(noise="gaussian", sigma=20.0), volume, steps=1, spatial="ZYX").algorithm
     assert others.slices is None
     assert not others.is_warm
+
+
+def test_the_usual_memory_is_enough_for_stacks_averaged_over_flips() -> None:
+    stack = Volume(np.random.default_rng(0).normal(size=(16, 64, 64)).astype(np.float32), "ZYX")
+    trainer = ssd.Trainer(BlindSpot(noise="gaussian", sigma=1.0), stack, steps=1)
+    large = Volume(np.zeros((64, 512, 512), np.float32), "ZYX")
+    assert trainer.model.plan(large, augment=True).tiles.shape == (64, 512, 512)

@@ -80,7 +80,7 @@ class Request:
     help="Apply the model on the workers of a dask cluster, or on local ones: one for each GPU.",
 )
 @click.option("--workers", type=click.IntRange(min=1), help="How many, with --scheduler local.")
-@click.option("--memory", help="For the network while it is applied, e.g. 4GB; 2 GB by default.")
+@click.option("--memory", help="For the network while it is applied, e.g. 2GB; 4 GB by default.")
 @click.option(
     "--dtype", type=click.Choice(DTYPES), default="auto", help="auto: the input's, if its steps are fine enough."
 )
