@@ -11,7 +11,8 @@ Groups of images (folders of ``--data``):
 - ``synthetic``: the samples that come with the program: an image, a stack, and a time-lapse.
 
 ``gaussian`` is the Gaussian filter that comes closest to the truth, ``nlm`` and ``bm3d`` (``pip install scikit-image
-bm3d``; left out where missing) are told the noise. ``mean`` is that of all frames, and ``n2n mean`` the mean of all
+bm3d``; left out where missing) are told the noise. ``careamics`` is Noise2Void of CAREamics, of planes only, run by the
+Python of an environment that has it (``--careamics``). ``mean`` is that of all frames, and ``n2n mean`` the mean of all
 frames denoised. ``auto`` is what the diagnosis recommends. ``scratch`` begins with random weights.
 
 Each measurement is a line of JSON in ``--results`` and is not repeated. ``--pictures`` adds what it looks like.
@@ -32,6 +33,7 @@ from typing import Any
 
 import numpy as np
 from blindspot import bm3d
+from quality_careamics import learnt_and_denoised
 
 import napari_ssdenoise as ssd
 from napari_ssdenoise._threads import share_processor
@@ -51,7 +53,7 @@ TRAINED: dict[str, tuple[str, dict[str, Any]]] = {
     "auto": ("auto", {}),
 }
 FILTERS = ("noisy", "mean", "gaussian", "nlm", "bm3d")
-METHODS = (*FILTERS, *TRAINED)
+METHODS = (*FILTERS, "careamics", *TRAINED)
 NEEDS_FRAMES = ("mean", "n2n")
 
 
@@ -257,6 +259,15 @@ def trained(method: str, data: Data, budget: dict[str, Any]) -> tuple[list[np.nd
     return results, facts
 
 
+def peer(data: Data, budget: dict[str, Any], python: Path | None) -> tuple[list[np.ndarray], dict[str, Any]] | None:
+    """Let CAREamics learn and denoise; None without it, without a time, and for other images than planes."""
+    planes = data.learn.axes in {"YX", "TYX"} and all(noisy.axes == "YX" for noisy, _ in data.tests)
+    if python is None or "seconds" not in budget or not planes:
+        return None
+    tests = [np.asarray(noisy, np.float32) for noisy, _ in data.tests]
+    return learnt_and_denoised(python, np.asarray(data.learn, np.float32), tests, budget["seconds"])
+
+
 def _fitted(image: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Bring an image to the truth's contrast and brightness."""
     slope, level = np.polyfit(image.ravel().astype(float), truth.ravel().astype(float), 1)
@@ -276,18 +287,20 @@ def score(results: list[np.ndarray], data: Data) -> dict[str, float]:
     }
 
 
-def run(method: str, data: Data, budget: dict[str, Any]) -> tuple[list[np.ndarray], dict[str, Any]] | None:
-    """Apply a method; None where it cannot be."""
+def run(
+    method: str, data: Data, budget: dict[str, Any], python: Path | None = None
+) -> tuple[list[np.ndarray], dict[str, Any]] | None:
+    """Apply a method; None where it cannot be. ``python`` is that of CAREamics."""
     if method in NEEDS_FRAMES and not data.has_frames:
         return None
     started, facts = time.perf_counter(), {}
     if method in TRAINED:
         results, facts = trained(method, data, budget)
     else:
-        made = filtered(method, data)
+        made = peer(data, budget, python) if method == "careamics" else filtered(method, data)
         if made is None:
             return None
-        results = made
+        results, facts = made if isinstance(made, tuple) else (made, facts)
     return results, {**facts, **score(results, data), "seconds": round(time.perf_counter() - started, 1)}
 
 
@@ -321,6 +334,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--seconds", type=float, default=60, help="of training, each (default: 60)")
     parser.add_argument("--steps", type=int, help="of training, each, instead of --seconds")
+    parser.add_argument("--careamics", type=Path, help="Python of an environment with CAREamics")
     parser.add_argument("--only", help="cases whose name holds this text")
     parser.add_argument("--results", type=Path, help="JSON lines to add to (default: results/quality.jsonl)")
     parser.add_argument("--pictures", type=Path, help="folder for pictures of all methods side by side")
@@ -349,7 +363,7 @@ def measure(
     def key(method: str) -> dict[str, Any]:
         """Say what is measured; a budget in steps is named as such."""
         spent = f"{options.steps} steps" if options.steps else options.seconds
-        return {"group": group, "case": case, "method": method, "budget": spent if method in TRAINED else 0}
+        return {"group": group, "case": case, "method": method, "budget": 0 if method in FILTERS else spent}
 
     def is_done(method: str) -> bool:
         return any(key(method).items() <= r.items() for r in done)
@@ -358,7 +372,7 @@ def measure(
     data = load() if wanted else None
     panels = []
     for method in wanted:
-        found = run(method, data, budget) if data else None
+        found = run(method, data, budget, options.careamics) if data else None
         if found is None or data is None:
             continue
         results, facts = found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,9 @@ def test_a_measurement_is_written_down_and_not_repeated(
     benchmark: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(benchmark.TRAINED, "n2n", ("n2n", {"pairs": "frames", "patch": 32, "batch": 1, "width": 4}))
-    options = argparse.Namespace(seconds=0.2, steps=None, methods=["noisy", "n2n"], pictures=tmp_path / "pictures")
+    options = argparse.Namespace(
+        seconds=0.2, steps=None, careamics=None, methods=["noisy", "n2n"], pictures=tmp_path / "pictures"
+    )
     done: list[dict[str, Any]] = []
     path = tmp_path / "results.jsonl"
     for _ in range(2):
@@ -68,3 +71,29 @@ def test_a_measurement_is_written_down_and_not_repeated(
     assert (tmp_path / "pictures" / "fmd_drawn.png").exists()
     table = benchmark.table([*done, {**done[0], "case": "other"}])
     assert f"| mean psnr | {lines[0]['psnr']:.2f} | {lines[1]['psnr']:.2f} (1) |" in table
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the stand-in for the other Python is a shell script")
+def test_careamics_is_run_by_a_python_of_its_own(benchmark: ModuleType, tmp_path: Path) -> None:
+    stand_in = tmp_path / "python"
+    stand_in.write_text(
+        f"#!{sys.executable}\n"
+        "import json, sys\n"
+        "import numpy as np\n"
+        "script, job, result = sys.argv[1:]\n"
+        "job = json.load(open(job))\n"
+        "assert script.endswith('quality_careamics.py') and job['task'] == 'n2v'\n"
+        "mean = np.load(job['arguments']['learn']).mean(0)\n"
+        "for test in job['arguments']['tests']:\n"
+        "    np.save(test, mean)\n"
+        "steps = job['arguments']['seconds'] * 10\n"
+        "json.dump({'steps': steps, 'train_seconds': 2, 'version': '0', 'rest': 1}, open(result, 'w'))\n"
+    )
+    stand_in.chmod(0o755)
+    data = frames(benchmark)
+    results, facts = benchmark.run("careamics", data, {"seconds": 2}, stand_in)
+    np.testing.assert_allclose(results[0], np.asarray(data.learn).mean(0), rtol=1e-6)
+    assert (facts["steps"], facts["version"]) == (20, "0")
+    assert facts["psnr"] == pytest.approx(benchmark.run("mean", data, {})[1]["psnr"])
+    assert benchmark.run("careamics", data, {"seconds": 2}) is None
+    assert benchmark.run("careamics", data, {"steps": 2}, stand_in) is None
