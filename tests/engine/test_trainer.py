@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -253,6 +253,26 @@ def test_training_memory_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Noise2Void, "loss", poor)
     assert len(list(trainer)) == 2
     assert sizes == [8, 4, 2, 2, 2, 2, 2, 2, 2, 2]
+
+
+def test_a_step_that_is_cut_short_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = noise(40, 40)
+    trainer, undisturbed = (Trainer(tiny(), image, steps=4, precision="float32") for _ in range(2))
+    list(islice(trainer, 2))
+    loss = Noise2Void.loss
+
+    def cut_short(*args: Any) -> torch.Tensor:
+        loss(*args)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Noise2Void, "loss", cut_short)
+        with pytest.raises(KeyboardInterrupt):
+            next(trainer)
+    assert trainer.step == 2
+    assert [len(list(t)) for t in (trainer, undisturbed)] == [2, 4]
+    for name, value in undisturbed.model.weights().items():
+        np.testing.assert_array_equal(trainer.model.weights()[name], value, err_msg=name)
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,8 @@ class Learner:
     def gradient(self, batch: Batch, seed: int) -> Tensor:
         """Find the gradient of a batch's loss, and return the loss.
 
-        If the device's memory is too small, ever smaller parts of the batch are looked at in turn.
+        If the device's memory is too small, ever smaller parts of the batch are looked at in turn. A look that is cut
+        short, by this or by who stops the training, leaves nothing behind in the batch statistics.
 
         Parameters
         ----------
@@ -105,10 +106,12 @@ class Learner:
             Of what is random in the loss.
         """
         self.network.train()
+        statistics = _copy(dict(self.network.named_buffers()))
         while True:
             try:
                 return self._accumulate(batch, torch.Generator().manual_seed(seed))
-            except RuntimeError as error:
+            except BaseException as error:
+                self.network.load_state_dict(statistics, strict=False)
                 if not is_out_of_memory(error) or self.at_once == 1:
                     raise
                 self.at_once = max(1, self.at_once // 2)
