@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from napari_ssdenoise.engine.device import autocast, free_memory, is_out_of_memory
-from napari_ssdenoise.networks.blocks import MEMORY_FORMAT, placed
+from napari_ssdenoise.networks.blocks import learning_format, placed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,11 +60,12 @@ class Learner:
         warm: bool,
     ) -> None:
         self._algorithm = algorithm
-        self._layout = MEMORY_FORMAT[ndim]
+        layout = learning_format(network, device, dtype)
+        self._layout = layout[ndim]
         self._device = device
         self._dtype = dtype
         self.at_once = at_once
-        self.network: Any = placed(network, device)
+        self.network: Any = placed(network, device, layout)
         self._state = self.network.state_dict()  # shares the weights' memory
         self.averaged = _copy(self._state)
         self._begun = _copy(self._state) if warm else {}

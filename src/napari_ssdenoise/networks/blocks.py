@@ -15,7 +15,7 @@ from napari_ssdenoise.networks.fused import rectified
 from napari_ssdenoise.networks.windows import NORMS, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
@@ -133,12 +133,24 @@ def folded(network: nn.Module) -> Any:
     return network
 
 
-def placed(network: Any, device: torch.device) -> Any:
-    """Move a network to a device, its kernels in the memory order that convolutions are fastest with."""
+def learning_format(network: Any, device: torch.device, dtype: torch.dtype) -> Mapping[int, torch.memory_format]:
+    """Return the memory order in which a network learns fastest, by spatial dimensions.
+
+    Processors without AVX-512 take twice as long for the gradients of a plain chain of convolutions with channels last;
+    where sizes and widths change from layer to layer, there is hardly a difference.
+    """
+    plain = device.type == "cpu" and dtype is torch.float32 and getattr(network, "is_chain", False)
+    if plain and torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2"):
+        return dict.fromkeys(MEMORY_FORMAT, torch.contiguous_format)
+    return MEMORY_FORMAT
+
+
+def placed(network: Any, device: torch.device, layout: Mapping[int, torch.memory_format] = MEMORY_FORMAT) -> Any:
+    """Move a network to a device, its kernels in a memory order; by default that which predicts fastest."""
     network.to(device)
     for parameter in network.parameters():
-        if parameter.ndim - 2 in MEMORY_FORMAT:
-            parameter.data = parameter.data.contiguous(memory_format=MEMORY_FORMAT[parameter.ndim - 2])
+        if parameter.ndim - 2 in layout:
+            parameter.data = parameter.data.contiguous(memory_format=layout[parameter.ndim - 2])
     return network
 
 

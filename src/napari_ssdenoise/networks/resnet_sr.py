@@ -117,6 +117,7 @@ class SuperResolver(nn.Module):
     """
 
     kernel: Tensor
+    is_chain = True  # see `learning_format`
 
     def __init__(
         self, body: ResidualNet | Still, degradation: Degradation, rounds: int = 0, *, ensemble: bool = False
@@ -177,7 +178,7 @@ class SuperResolver(nn.Module):
     def _planes(self, stacks: Tensor, dim: int) -> Tensor:
         """Run a network for planes on all planes across an axis of stacks (B, 1, z, y, x)."""
         across = stacks.movedim(dim, 1)  # (B, planes, 1, z, other)
-        made = self.body(across.flatten(0, 1).contiguous(memory_format=torch.channels_last))
+        made = self.body(across.flatten(0, 1))
         out: Tensor = made.reshape(across.shape).movedim(1, dim)
         return out
 
