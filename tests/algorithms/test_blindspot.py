@@ -331,3 +331,9 @@ def test_the_usual_memory_is_enough_for_stacks_averaged_over_flips() -> None:
     trainer = ssd.Trainer(BlindSpot(noise="gaussian", sigma=1.0), stack, steps=1)
     large = Volume(np.zeros((64, 512, 512), np.float32), "ZYX")
     assert trainer.model.plan(large, augment=True).tiles.shape == (64, 512, 512)
+
+
+def test_a_saved_model_must_know_its_noise() -> None:
+    BlindSpot(noise="rician").require_settled()
+    with pytest.raises(ValueError, match="which kind of noise"):
+        BlindSpot().require_settled()

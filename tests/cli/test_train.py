@@ -166,7 +166,7 @@ def test_what_is_no_model_is_never_replaced(run, noisy, tmp_path):
 
 @pytest.mark.skipif(os.name == "nt", reason="no such signal")
 def test_a_real_ctrl_c(tmp_path, noisy, tiny):
-    base = [sys.executable, "-m", "napari_ssdenoise.cli", "train", str(noisy), "-o", "x.model", "--json", *tiny]
+    base = [sys.executable, "-m", "napari_ssdenoise", "train", str(noisy), "-o", "x.model", "--json", *tiny]
     where = {"cwd": tmp_path, "text": True, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = subprocess.Popen([*base, "--steps", "1000000"], **where, **pipes)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import dask.array as da
+import numcodecs
 import numpy as np
 import pytest
 import zarr
@@ -239,6 +240,22 @@ def test_long_messages_of_others_are_cut(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot be opened as Zarr") as caught:
         read_volume(tmp_path / "long.ome.zarr")
     assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("told", [2**31 - 17, 0])
+def test_a_chunk_that_lies_about_its_length_is_refused(zarr_format: Any, told: int, tmp_path: Path) -> None:
+    blosc: Any = numcodecs.Blosc("lz4") if zarr_format == 2 else zarr.codecs.BloscCodec(cname="lz4")
+    array = zarr.create_array(
+        tmp_path / "lies.zarr", shape=(32, 32), dtype="u2", chunks=(32, 32), compressors=blosc, zarr_format=zarr_format
+    )
+    array[:] = np.arange(1024).reshape(32, 32)
+    chunk = tmp_path / "lies.zarr" / ("0.0" if zarr_format == 2 else "c/0/0")
+    content = chunk.read_bytes()
+    chunk.write_bytes(content[:12] + told.to_bytes(4, "little") + content[16:])
+    wrong = rf"lies\.zarr could not be read .* {len(content)} bytes says that it has {told}"
+    with pytest.raises(ValueError, match=wrong):
+        np.asarray(read_volume(tmp_path / "lies.zarr", "YX"))
 
 
 def test_damaged_chunks_are_reported_when_they_are_read(tmp_path: Path) -> None:

@@ -179,6 +179,15 @@ class Algorithm(ABC):
     def begin(self, network: Any, views: Sequence[View]) -> None:  # noqa: B027 - most begin with random weights
         """Give a new network, in place, what it starts the training with; random weights by default."""
 
+    def require_settled(self) -> None:  # noqa: B027 - most are, whatever their settings
+        """Check that nothing is left open that a training finds out: of a saved model, which may be damaged.
+
+        Raises
+        ------
+        ValueError
+            If a setting still leaves it to the images.
+        """
+
     @property
     def is_warm(self) -> bool:
         """Whether a training begins with weights that come with the program."""

@@ -178,6 +178,11 @@ class BlindSpot(WarmStarted):
             chosen = replace(chosen, slices=SLICES)
         return chosen.begun_for(views), conditions
 
+    def require_settled(self) -> None:
+        """Check that the kind of noise is known: `read_out` goes by it."""
+        if self.noise == "auto":
+            raise ValueError("it does not say which kind of noise it has learnt")
+
     def symmetries(self, spatial: str) -> tuple[str, ...]:
         """Leave out what would turn the sub-lattices."""
         *_, y, x = self._spacing(2)

@@ -162,6 +162,7 @@ def _assemble(path: Path, description: Mapping[str, Any], weights: bytes) -> Tra
 
     try:
         algorithm = get_algorithm(description["algorithm"], **description["settings"])
+        algorithm.require_settled()
         geometry = Geometry(**{**description["geometry"], "pooled": tuple(description["geometry"]["pooled"])})
         check_geometry(geometry)
         stored = description["normalization"]

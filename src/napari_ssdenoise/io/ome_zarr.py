@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_ssdenoise.axes import AXES, guess_axes, parse_axes
 from napari_ssdenoise.io._affine import read_space
+from napari_ssdenoise.io._blosc import refuse_cut_chunks
 from napari_ssdenoise.io._channels import names_in
 from napari_ssdenoise.io._lazy import present, reason
 from napari_ssdenoise.io._units import unit_name
@@ -165,6 +166,7 @@ def _ome(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
 def _open(path: Path) -> zarr.Group | zarr.Array[Any]:
     import zarr
 
+    refuse_cut_chunks()
     try:
         node: zarr.Group | zarr.Array[Any] = zarr.open(str(path), mode="r")
     except OSError:

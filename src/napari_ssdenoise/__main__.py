@@ -1,4 +1,4 @@
-"""Run the command line as ``python -m napari_ssdenoise.cli``."""
+"""Run the command line as ``python -m napari_ssdenoise``."""
 
 from __future__ import annotations
 
