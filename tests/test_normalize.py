@@ -57,6 +57,14 @@ def test_small_differences_on_a_large_offset_survive() -> None:
     np.testing.assert_allclose(found.apply(block)[0].ravel(), (np.arange(100) - 50) / 30, atol=1e-6)
 
 
+def test_values_too_large_for_their_differences_are_remarked_on() -> None:
+    (remark,) = Normalization((1e9,), (20.0,), 1e9 - 100, 1e9 + 100).remarks
+    assert "values near 1e+09 vary by 20 only" in remark
+    assert "steps of 64" in remark
+    assert not Normalization((1e4,), (20.0,), 9900, 10100).remarks
+    assert not Normalization((1e9,), (1e7,), 0, 2e9).remarks
+
+
 def test_too_many_channels() -> None:
     with pytest.raises(ValueError, match="trained on 2 channels"):
         Normalization((1.0, 2.0), (1.0, 1.0)).apply(np.zeros((3, 4, 4)))

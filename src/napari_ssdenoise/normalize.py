@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # Voxels looked at per channel: more would not change the mean and the deviation that anybody can see.
 SAMPLED_VOXELS = 2_000_000
 SAMPLED_BLOCK = 128
+FINE = 16  # steps of float32 that a deviation should have at least
 NOISE_BLOCKS, NOISE_PLANES = 32, 8  # looked at for the noise: blocks, and planes of each
 
 
@@ -74,6 +75,18 @@ class Normalization:
             )
         noise = tuple(float(n) for found in moments for n in found.noise)
         return cls(tuple(mean.tolist()), tuple(std.tolist()), float(low), float(high), noise)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What people should know of the intensities."""
+        largest = max(abs(self.low), abs(self.high))
+        step = float(np.spacing(np.float32(largest)))
+        if step * FINE <= min(self.std):
+            return ()
+        return (
+            f"values near {largest:.3g} vary by {min(self.std):.3g} only, and results, which are float32, have steps "
+            f"of {step:.3g} there. Subtract what all pixels have in common first.",
+        )
 
     def apply(self, block: NDArray[Any], channel: int = 0) -> NDArray[np.float32]:
         """Normalise ``(channels, *spatial)``; `channel` is the first one's index."""

@@ -141,7 +141,7 @@ class Trainer(Iterator[TrainStep]):
         )
         self.algorithm, self.chosen, self.conditions = material.algorithm, material.chosen, material.conditions
         self.geometry, self.normalization = material.geometry, material.normalization
-        self.remarks = self.algorithm.remarks(material.scenes)
+        self.remarks = (*self.algorithm.remarks(material.scenes), *self.normalization.remarks)
         self.sampler = material.sampler(seed)
         pixels = self.sampler.batch * math.prod(self.sampler.patch)
         self.asked["steps"] = self.steps = self._most_steps(steps, pixels / material.voxels)
