@@ -227,6 +227,12 @@ def test_images_that_are_none_or_elsewhere_are_refused(listed: Any, words: str, 
         read_volume(path)
 
 
+def test_an_image_whose_name_is_too_long_is_missing(tmp_path: Path) -> None:
+    path = make_store(tmp_path / "odd.ome.zarr", "0.4", datasets=[{"path": "x" * 3000}])
+    with pytest.raises(ValueError, match=r"odd\.ome\.zarr is incomplete: its image 'x{59} is missing"):
+        read_volume(path)
+
+
 def test_dimension_names_that_are_none_are_ignored(tmp_path: Path) -> None:
     zarr.create_array(tmp_path / "a.zarr", data=IMAGE[0], attributes={"_ARRAY_DIMENSIONS": 3})
     assert read_volume(tmp_path / "a.zarr").axes == "ZYX"

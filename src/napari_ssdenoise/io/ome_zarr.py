@@ -190,8 +190,12 @@ def _open_level(path: Path, level: str) -> zarr.Array[Any]:
 
     if ".." in level.split("/") or level.startswith("/"):
         raise ValueError(f"{path} is damaged: its image {level!r:.60} would lie outside it. Copy the store again.")
-    if not is_zarr(path / level):
-        raise ValueError(f"{path} is incomplete: its image {level!r} is missing. Copy the store again.")
+    try:
+        missing = not is_zarr(path / level)
+    except OSError:  # too long for a name
+        missing = True
+    if missing:
+        raise ValueError(f"{path} is incomplete: its image {level!r:.60} is missing. Copy the store again.")
     node = _open(path / level)
     if not isinstance(node, zarr.Array):
         raise ValueError(f"{path} is damaged: {level!r} should be an array. Copy the store again.")
