@@ -107,12 +107,13 @@ class Learner:
             Of what is random in the loss.
         """
         self.network.train()
-        statistics = _copy(dict(self.network.named_buffers()))
+        statistics = [(buffer, buffer.clone()) for buffer in self.network.buffers()]
         while True:
             try:
                 return self._accumulate(batch, torch.Generator().manual_seed(seed))
             except BaseException as error:
-                self.network.load_state_dict(statistics, strict=False)
+                for buffer, before in statistics:
+                    buffer.copy_(before)
                 if not is_out_of_memory(error) or self.at_once == 1:
                     raise
                 self.at_once = max(1, self.at_once // 2)
