@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from napari_ssdenoise.magnitude import Magnitude
     from napari_ssdenoise.normalize import Normalization
 
-DEFAULT_MEMORY = "4 GB"  # what the largest network takes in 3D, averaged over flips and turns
+DEFAULT_MEMORY = "4 GB+"  # in float32, the largest network takes more in 3D
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +150,7 @@ class TrainedModel:
         tile
             Output tile per spatial axis; chosen within ``memory`` by default.
         memory
-            For the network's activations, e.g. ``"4 GB"``.
+            For the network's activations, e.g. ``"4 GB"``; ``"4 GB+"``: more only if the smallest tile takes more.
 
         Returns
         -------

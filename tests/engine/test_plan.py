@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_ssdenoise.engine.memory import parse_memory
-from napari_ssdenoise.engine.plan import Plan, plan_volume
+from napari_ssdenoise.engine.memory import memory_limits, parse_memory
+from napari_ssdenoise.engine.plan import Plan, plan_volume, within
 from napari_ssdenoise.engine.stream import plan_output
 from napari_ssdenoise.volume import Volume
 
@@ -207,3 +207,22 @@ def test_chunks_of_the_input_are_read_whole(make_model: Any) -> None:
     assert plan.slab
     assert plan.axis == 0
     assert plan.span % 32 == 0
+
+
+def test_more_memory_is_taken_only_where_it_is_allowed_and_needed() -> None:
+    assert memory_limits("1 GB") == (10**9,)
+    assert memory_limits("1 GB+")[:3] == (10**9, 2 * 10**9, 4 * 10**9)
+    asked: list[int] = []
+
+    def plan(limit: int) -> int:
+        asked.append(limit)
+        if limit < 3e9:
+            raise MemoryError(limit)
+        return limit
+
+    assert within("1 GB+", plan) == 4 * 10**9
+    assert asked == [10**9, 2 * 10**9, 4 * 10**9]
+    with pytest.raises(MemoryError, match="2000000000"):
+        within("2 GB", plan)
+    with pytest.raises(MemoryError, match="1600"):
+        within("100 B+", plan)

@@ -80,7 +80,9 @@ class Request:
     help="Apply the model on the workers of a dask cluster, or on local ones: one for each GPU.",
 )
 @click.option("--workers", type=click.IntRange(min=1), help="How many, with --scheduler local.")
-@click.option("--memory", help="For the network while it is applied, e.g. 2GB; 4 GB by default.")
+@click.option(
+    "--memory", help="For the network while it is applied, e.g. 2GB; 4 GB by default, more where a network takes more."
+)
 @click.option(
     "--dtype", type=click.Choice(DTYPES), default="auto", help="auto: the input's, if its steps are fine enough."
 )
@@ -204,10 +206,10 @@ def check_shared(jobs: Sequence[Job]) -> None:
 
 def check_memory(memory: str) -> str:
     """Return an amount of memory that can be read."""
-    from napari_ssdenoise.engine.memory import parse_memory
+    from napari_ssdenoise.engine.memory import memory_limits
 
     try:
-        parse_memory(memory)
+        memory_limits(memory)
     except ValueError as error:
         text = f"{memory!r} is not an amount of memory. Write 4GB or 500MB."
         raise click.BadParameter(text, param_hint="--memory") from error

@@ -15,6 +15,7 @@ from typing import Any
 # glibc's mallopt parameters, and the values that come closest to how a process starts.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 _NEVER = 2**31 - 1
+DOUBLINGS = 5
 _LARGE_PAGE = 2 << 20
 _MADV_HUGEPAGE = 14
 _USUAL = {_TRIM_THRESHOLD: 64 << 20, _MMAP_THRESHOLD: 32 << 20, _MMAP_MAX: 65536}
@@ -38,6 +39,21 @@ def parse_memory(memory: str | int) -> int:
         raise ValueError(f"memory={memory!r} is not an amount of memory. Write it as '4 GB' or '500 MB'.")
     base = 1024 if found[3] else 1000
     return int(float(found[1]) * base ** " KMGT".index(found[2].upper() or " "))
+
+
+def memory_limits(memory: str | int) -> tuple[int, ...]:
+    """Return what to be content with, and what to take if that is too little for the smallest tile, in bytes.
+
+    Only of a text that ends in ``+``, such as ``"4 GB+"``, is there more than one: each is twice as much.
+
+    Raises
+    ------
+    ValueError
+        If it is no amount of memory.
+    """
+    if isinstance(memory, str) and memory.endswith("+"):
+        return tuple(parse_memory(memory[:-1]) << doublings for doublings in range(DOUBLINGS))
+    return (parse_memory(memory),)
 
 
 def format_memory(count: float) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import ceil, lcm, log2, prod
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from napari_ssdenoise.complex_parts import AXIS, is_parts
-from napari_ssdenoise.engine.memory import format_memory, parse_memory
+from napari_ssdenoise.engine.memory import format_memory, memory_limits
 from napari_ssdenoise.engine.predict import BYTES_AROUND
 from napari_ssdenoise.engine.tiles import SmallestTileError, Tile, TilePlan, choose_tile
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from napari_ssdenoise.axes import Layout
     from napari_ssdenoise.engine.predict import Predictor
     from napari_ssdenoise.volume import Volume
+
+T = TypeVar("T")
 
 # What the allocator needs beyond the tensors alive at the same time (measured: 1.27 to 1.32).
 SLACK = 1.4
@@ -155,7 +158,7 @@ def plan_volume(
     tile
         Output tile per spatial axis, taken as it is and computed whole; by default the fastest that fits.
     memory
-        Upper bound, e.g. ``"4 GB"``.
+        Upper bound, e.g. ``"4 GB"``; ``"4 GB+"``: more only if the smallest tile takes more.
     chunks
         Of the output, per spatial axis: tiles are made of whole ones. Along the flow, the plan's blocks may be shorter.
     itemsize
@@ -179,7 +182,25 @@ def plan_volume(
         needed = batch * tiles.largest_input * predictor.bytes_per_pixel
         return Plan.whole(tiles, layout.spatial, needed, batch)
     grain = tuple(chunks or predictor.stride)
-    return _Planner.of(predictor, volume, layout, shape, parse_memory(memory), grain, itemsize, n_images).best()
+    return within(
+        memory,
+        lambda limit: _Planner.of(predictor, volume, layout, shape, limit, grain, itemsize, n_images).best(),
+    )
+
+
+def within(memory: str | int, plan: Callable[[int], T]) -> T:
+    """Plan with as much memory as is wanted, or with as little more as it takes if that is allowed (`memory_limits`).
+
+    Raises
+    ------
+    MemoryError
+        If all is too little.
+    """
+    *limits, last = memory_limits(memory)
+    for limit in limits:
+        with suppress(MemoryError):
+            return plan(limit)
+    return plan(last)
 
 
 def plan_part(

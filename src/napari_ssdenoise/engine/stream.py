@@ -13,7 +13,7 @@ import numpy as np
 from napari_ssdenoise.engine.glimpses import Glimpses
 from napari_ssdenoise.engine.job import Block, Job, Place, Task, TileDone
 from napari_ssdenoise.engine.outputs import Output
-from napari_ssdenoise.engine.plan import plan_volume
+from napari_ssdenoise.engine.plan import plan_volume, within
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -137,6 +137,13 @@ def plan_output(
     MemoryError
         If nothing fits, with both numbers.
     """
+    return within(memory, lambda limit: _best_chunks(predictor, volume, layout, itemsize, tile, limit))
+
+
+def _best_chunks(
+    predictor: Predictor, volume: Volume, layout: Layout, itemsize: int, tile: Sequence[int] | None, memory: int
+) -> tuple[Plan, tuple[int, ...]]:
+    """Choose tiles and chunks within an amount of memory; see `plan_output`."""
     refused: MemoryError | None = None
     best: tuple[Plan, tuple[int, ...]] | None = None
     for wanted in _chunks(layout):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari_ssdenoise.model import TrainedModel
 
 # Small enough that results appear piece by piece, large enough that halos stay cheap.
-APPLY_MEMORY = "1 GB"
+APPLY_MEMORY = "1 GB+"
 LIMITS_INTERVAL = 3.0
 SAMPLED_VALUES = 20_000
 
