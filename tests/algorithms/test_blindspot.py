@@ -330,10 +330,8 @@ def test_the_usual_memory_is_enough_for_stacks_averaged_over_flips() -> None:
     stack = Volume(np.random.default_rng(0).normal(size=(16, 64, 64)).astype(np.float32), "ZYX")
     trainer = ssd.Trainer(BlindSpot(noise="gaussian", sigma=1.0), stack, steps=1)
     large = Volume(np.zeros((64, 512, 512), np.float32), "ZYX")
-    for precision in ("float32", "bfloat16"):
-        for augment in (False, True):
-            plan = trainer.model.plan(large, precision=precision, augment=augment)
-            assert plan.bytes < 8e9
+    for augment in (False, True):
+        assert trainer.model.plan(large, precision="float32", augment=augment).bytes < 8e9
     with pytest.raises(MemoryError, match="Allow more memory"):
         trainer.model.plan(large, precision="float32", augment=True, memory="4 GB")
 
