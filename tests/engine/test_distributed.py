@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -435,3 +436,23 @@ def test_without_dask(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ModuleNotFoundError, match=r"napari-ssdenoise\[cluster\]"):
         Scheduler("local")
+
+
+def test_a_client_that_hangs_up_while_it_is_sent_something(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Scheduler("local", workers=1) as connection:
+        logging.getLogger("distributed.scheduler").addHandler(caplog.handler)
+        client, dask_scheduler = connection.client, connection.client.cluster.scheduler
+        close = client.close
+
+        def hang_up() -> None:
+            stream = dask_scheduler.client_comms[client.id]
+            close()
+            dask_scheduler.client_comms[client.id] = stream  # as when the news of it is still under way
+            dask_scheduler.client_send(client.id, {"op": "restart"})
+
+        monkeypatch.setattr(client, "close", hang_up)
+        connection.close()
+        logging.getLogger("distributed.scheduler").removeHandler(caplog.handler)
+    assert "Closed comm" not in caplog.text

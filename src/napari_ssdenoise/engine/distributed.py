@@ -8,7 +8,7 @@ import os
 import pickle
 import socket
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import islice
 from math import ceil
@@ -164,8 +164,12 @@ class Scheduler:
 
     def close(self) -> None:
         """Disconnect, and stop the workers that were started here."""
-        self.client.close()
-        if self._cluster is not None:
+        if self._cluster is None:
+            self.client.close()
+            return
+        # Of a client that hangs up while it is sent something, the scheduler of this process would print a traceback.
+        with _silent("distributed.scheduler"):
+            self.client.close()
             self._cluster.close()
 
     def __enter__(self) -> Scheduler:
@@ -250,6 +254,17 @@ class Scheduler:
         """
         futures = [self.client.submit(worker.same, part, pure=False) for part in parts]
         return self.client.submit(worker.joined, *futures, pure=False)
+
+
+@contextmanager
+def _silent(name: str) -> Iterator[None]:
+    """Keep a logger from saying anything."""
+    talkative = logging.getLogger(name)
+    before, talkative.disabled = talkative.disabled, True
+    try:
+        yield
+    finally:
+        talkative.disabled = before
 
 
 def _connect(address: Any) -> Any:
