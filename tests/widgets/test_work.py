@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 
 import numpy as np
@@ -117,6 +118,20 @@ def test_an_import_that_fails_is_told_and_tried_again(monkeypatch):
         _stopping.load_torch(threading.Event())
     monkeypatch.setattr(_stopping, "_import_torch", lambda: None)
     _stopping.load_torch(threading.Event())
+
+
+def test_what_torch_is_made_of_is_not_looked_through_after_its_import(monkeypatch):
+    made, young = [], []
+    monkeypatch.setattr(_stopping, "HEAVY", ("torch",))
+    monkeypatch.setattr(_stopping, "import_module", lambda _: made.extend([] for _ in range(100_000)))
+    enable = gc.enable
+    monkeypatch.setattr(gc, "enable", lambda: young.append(len(gc.get_objects(generation=0))))
+    try:
+        _stopping._import_torch()
+    finally:
+        enable()
+    assert len(made) == 100_000
+    assert young[0] < 10_000
 
 
 def test_images_are_not_read_after_a_stop_unless_what_was_made_is_completed():

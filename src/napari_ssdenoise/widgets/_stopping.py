@@ -63,6 +63,9 @@ def _import_torch() -> None:
             import_module(name)
     finally:
         if collecting:
+            # Makes everything old at once: as young objects, all of torch would be looked through right now.
+            gc.freeze()
+            gc.unfreeze()
             gc.enable()
 
 
