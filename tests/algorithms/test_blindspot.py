@@ -321,19 +321,40 @@ def test_magnitudes_in_stacks_begin_with_the_weights_of_slices_and_see_those_bes
         ssd.Trainer(BlindSpot(noise="rician", sigma=20.0, slices=0), volume, steps=1, spatial="ZYX").algorithm.slices
         == 0
     )
-    others = ssd.Trainer(BlindSpot(noise="gaussian", sigma=20.0), volume, steps=1, spatial="ZYX").algorithm
-    assert others.slices is None
-    assert not others.is_warm
 
 
-def test_the_usual_memory_is_enough_for_stacks_averaged_over_flips() -> None:
+@pytest.mark.parametrize(
+    ("chosen", "slices", "warm"),
+    [
+        ({"noise": "gaussian", "sigma": 20.0}, 2, True),
+        ({"noise": "poisson", "gain": 1.0, "offset": 0.0}, 2, True),
+        ({"noise": "gaussian", "sigma": 20.0, "slices": 1}, 1, True),
+        ({"noise": "gaussian", "sigma": 20.0, "from_scratch": True}, None, False),
+        ({"noise": "gaussian", "sigma": 20.0, "width": 8}, None, False),
+        ({"noise": "impulse", "impulse_percent": 10.0}, None, False),
+        ({"noise": "rician", "sigma": 20.0, "from_scratch": True}, 2, False),
+    ],
+)
+def test_stacks_are_looked_at_slice_by_slice_where_trained_weights_fit(
+    chosen: dict[str, Any], slices: int | None, warm: bool
+) -> None:
+    stack = Volume(np.random.default_rng(0).normal(100, 20, (6, 64, 64)).astype(np.float32), "ZYX")
+    algorithm = ssd.Trainer(BlindSpot(**chosen), stack, steps=1, spatial="ZYX").algorithm
+    assert algorithm.slices == slices
+    assert algorithm.is_warm == warm
+
+
+@pytest.mark.parametrize("from_scratch", [False, True])
+def test_the_usual_memory_is_enough_for_stacks_averaged_over_flips(from_scratch: bool) -> None:
     stack = Volume(np.random.default_rng(0).normal(size=(16, 64, 64)).astype(np.float32), "ZYX")
-    trainer = ssd.Trainer(BlindSpot(noise="gaussian", sigma=1.0), stack, steps=1)
+    algorithm = BlindSpot(noise="gaussian", sigma=1.0, from_scratch=from_scratch)
+    trainer = ssd.Trainer(algorithm, stack, steps=1)
     large = Volume(np.zeros((64, 512, 512), np.float32), "ZYX")
     for augment in (False, True):
         assert trainer.model.plan(large, precision="float32", augment=augment).bytes < 8e9
-    with pytest.raises(MemoryError, match="Allow more memory"):
-        trainer.model.plan(large, precision="float32", augment=True, memory="4 GB")
+    if from_scratch:  # in all directions
+        with pytest.raises(MemoryError, match="Allow more memory"):
+            trainer.model.plan(large, precision="float32", augment=True, memory="4 GB")
 
 
 def test_a_saved_model_must_know_its_noise() -> None:

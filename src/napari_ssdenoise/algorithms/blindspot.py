@@ -119,8 +119,9 @@ class BlindSpot(WarmStarted):
     slices: Annotated[
         int | None,
         {"min": 0, "max": 8, "step": 1, "label": "Slices beside", "advanced": True},
-        "In stacks: convolve within slices, and look at so many on either side as well; auto: 2 for rician noise, else "
-        "convolve in all directions, which takes many times as long.",
+        "In stacks: convolve within slices, and look at so many on either side as well; auto: 2 where the weights that "
+        "come with the program fit, and for rician noise; else convolve in all directions, which takes many times as "
+        "long.",
     ] = None
     depth: Annotated[
         int,
@@ -174,8 +175,10 @@ class BlindSpot(WarmStarted):
         conditions = known.conditions(normalization, views[0].channels)
         # What differs from image to image stays open.
         chosen = replace(self, **({"noise": known.kind} if self.per_image else filled_in(known)))
-        if self.slices is None and known.kind == "rician" and len(views[0].layout.spatial) == 3:
-            chosen = replace(chosen, slices=SLICES)
+        if self.slices is None and len(views[0].layout.spatial) == 3:
+            flat = replace(chosen, slices=SLICES)
+            if known.kind == "rician" or flat.begun_for(views).is_warm:
+                chosen = flat
         return chosen.begun_for(views), conditions
 
     def require_settled(self) -> None:
