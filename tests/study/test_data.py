@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -101,10 +102,20 @@ def test_what_is_said_follows_the_curve():
     assert study.more_to_halve.low < 16 < study.more_to_halve.high
     half, predicted, measured = study.check
     assert half == 8
-    assert predicted.value == pytest.approx(measured, abs=0.1)
+    assert predicted.value == pytest.approx(measured.value, abs=0.1)
+    assert f"they gained {measured.value:.2f} ({measured.low:.2f} to {measured.high:.2f}) dB" in study.describe()
     enough = made(lambda n: 10 + 1e-4 / n, noise=1e-3)
     assert "bring nothing" in enough.describe()
     assert made(lambda n: 10 / n, sizes=(1, 2, 4)).check is None
+
+
+def test_one_training_of_each_size_does_not_tell_how_sure_its_gain_is():
+    study = made(lambda n: 10 + 20 / n)
+    alone = replace(study, trainings=tuple(t for t in study.trainings if t.seed == 0))
+    assert "(of one training each) dB" in alone.describe()
+    found = json.loads(json.dumps(alone.to_json(), allow_nan=False))["check"]["measured_db"]
+    assert found["low"] is None
+    assert found["value"] == pytest.approx(alone.check[2].value)
 
 
 def test_too_few_images_are_refused(series):

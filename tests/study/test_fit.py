@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from napari_ssdenoise.study.fit import fit_risk
+from napari_ssdenoise.study.fit import fit_risk, measured_gain
 
 SIZES = (8, 16, 32, 64, 128, 256)
 
@@ -93,3 +93,11 @@ def test_what_makes_no_curve_is_refused(sizes, values, message):
         fit_risk(sizes, values)
     with pytest.raises(ValueError, match="deviations"):
         fit_risk((8, 16, 32), (3, 2, 1), (1, 0, 1))
+
+
+def test_the_interval_of_a_measured_gain_holds_it_nine_times_in_ten():
+    rng, truth, held = np.random.default_rng(0), 10 * np.log10(12 / 11), 0
+    for _ in range(400):
+        found = measured_gain(rng.normal(12, 0.3, 3), rng.normal(11, 0.3, 3))
+        held += found.low < truth < found.high
+    assert 0.85 < held / 400 < 0.95

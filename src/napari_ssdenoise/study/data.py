@@ -20,7 +20,7 @@ from napari_ssdenoise.engine.device import choose_device
 from napari_ssdenoise.study._ledger import Ledger
 from napari_ssdenoise.study._pairs import Kind, Pair, held_out, read_pairs, require_pairs
 from napari_ssdenoise.study._trainings import DataStudySettings, DataTraining, Judge
-from napari_ssdenoise.study.fit import Estimate, RiskFit, fit_risk
+from napari_ssdenoise.study.fit import Estimate, RiskFit, fit_risk, measured_gain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,21 +75,21 @@ class DataStudy:
         return self.fit.more_to_halve(self.images)
 
     @cached_property
-    def check(self) -> tuple[int, Estimate, float] | None:
+    def check(self) -> tuple[int, Estimate, Estimate] | None:
         """A test of such predictions: what all images gain, foretold from half of them or fewer.
 
         Returns
         -------
         half, predicted, measured
-            The largest size that was used, and decibels from it to all images; None with fewer than four sizes.
+            The largest size that was used, and decibels from it to all images, as foretold and as they came, which
+            is as uncertain as single trainings scatter; None with fewer than four sizes.
         """
         sizes = [size for size, _, _ in self.table]
         half = max((size for size in sizes if 2 * size <= self.images), default=0)
         if sum(size <= half for size in sizes) < 3:
             return None
-        risks = {size: risk for size, risk, _ in self.table}
-        measured = 10 * np.log10(risks[half] / risks[self.images])
-        return half, self._fit(half).gain_db(half, self.images), float(measured)
+        before, after = ([t.risk for t in self.trainings if t.size == size] for size in (half, self.images))
+        return half, self._fit(half).gain_db(half, self.images), measured_gain(before, after)
 
     def describe(self) -> str:
         """Say it in sentences."""
@@ -106,7 +106,7 @@ class DataStudy:
             half, predicted, measured = self.check
             lines.append(
                 f"Check: measured on {half} {noun} or fewer, {self.images} should gain {_range(predicted, '.2f')} dB "
-                f"over {half}; they gained {measured:.2f} dB."
+                f"over {half}; they gained {_range(measured, '.2f')} dB."
             )
         if self.kind == "pixels":
             lines.append(
@@ -127,7 +127,8 @@ class DataStudy:
             "trainings": [asdict(t) for t in self.trainings],
             "to_gain_db": self.to_gain.to_json(),
             "more_to_halve": self.more_to_halve.to_json(),
-            "check": check and {"from": check[0], "predicted_db": check[1].to_json(), "measured_db": check[2]},
+            "check": check
+            and {"from": check[0], "predicted_db": check[1].to_json(), "measured_db": check[2].to_json()},
             "fit": self.fit.to_json(),
         }
 
@@ -313,4 +314,6 @@ def _range(estimate: Estimate, form: str) -> str:
     def number(value: float) -> str:
         return "endlessly many" if value == float("inf") else format(value, form)
 
+    if estimate.low == float("-inf"):
+        return f"{number(estimate.value)} (of one training each)"
     return f"{number(estimate.value)} ({number(estimate.low)} to {number(estimate.high)})"

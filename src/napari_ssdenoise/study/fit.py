@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -31,9 +31,10 @@ class Estimate:
     low: float
     high: float
 
-    def to_json(self) -> dict[str, float]:
-        """Return plain values."""
-        return {"value": self.value, "low": self.low, "high": self.high}
+    def to_json(self) -> dict[str, float | None]:
+        """Return plain values; None for what is endless."""
+        values = {"value": self.value, "low": self.low, "high": self.high}
+        return {name: value if np.isfinite(value) else None for name, value in values.items()}
 
 
 @dataclass(frozen=True)
@@ -180,6 +181,24 @@ def fit_risk(
         exponents=np.clip(beta[drawn] * steps[0] ** rng.uniform(-0.5, 0.5, DRAWS), *EXPONENTS),
         reference=reference,
     )
+
+
+def measured_gain(before: Sequence[float], after: Sequence[float]) -> Estimate:
+    """Return by how many decibels the mean of measured risks fell, and how sure that is: single trainings scatter.
+
+    Parameters
+    ----------
+    before, after
+        Risks of single trainings, two or more on either side for an interval that ends (Student's t).
+    """
+    sides = [np.asarray(side, float) for side in (before, after)]
+    change = 10 * np.log10(sides[0].mean() / sides[1].mean())
+    freedom = min(map(len, sides)) - 1
+    if freedom < 1:
+        return Estimate(float(change), float("-inf"), float("inf"))
+    error = 10 / np.log(10) * np.sqrt(sum(side.var(ddof=1) / len(side) / side.mean() ** 2 for side in sides))
+    around = _estimate(change + error * np.random.default_rng(0).standard_t(2 * freedom, DRAWS))
+    return replace(around, value=float(change))
 
 
 def _quantiles() -> list[float]:
