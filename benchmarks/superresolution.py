@@ -96,6 +96,7 @@ WAYS = {
     "mzsr 20 poses": Way("mzsr", 20, POSES),
     "mzsr 100 poses": Way("mzsr", 100, POSES),
     "mzsr 200 poses": Way("mzsr", 200, POSES),
+    "mzsr 300 poses": Way("mzsr", 300, POSES),
     "zssr 1000 one pose": Way("zssr", 1000, {"ensemble": False}),
     "zssr 3000 one pose": Way("zssr", 3000, {"ensemble": False}),
     "zssr 1000 gradual": Way("zssr", 1000, {"gradual": True}),

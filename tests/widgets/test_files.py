@@ -224,6 +224,16 @@ def test_results_lie_where_their_source_lies(viewer: Any, tmp_path: Path) -> Non
     assert (saved.header["descrip"], saved.header["pixdim"][4]) == (b"MPRAGE", 2500)
 
 
+def test_what_cannot_be_read_says_why_and_adds_nothing(viewer: Any, tmp_path: Path) -> None:
+    source = nifti(tmp_path / "head.nii", numbers((7, 6, 5), "int16"))
+    source.write_bytes(source.read_bytes()[:400])
+    notification_manager.records.clear()
+    assert viewer.open(source, plugin=PLUGIN) == []
+    assert not viewer.layers
+    assert [record.severity for record in notification_manager.records] == ["error"]
+    assert "head.nii" in notification_manager.records[0].message
+
+
 def test_what_cannot_be_saved_says_why(viewer: Any, tmp_path: Path) -> None:
     viewer.add_image(np.zeros((5, 6), np.uint8), name="a")
     viewer.add_image(np.zeros((5, 6), np.uint8), name="b")

@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from qtpy.QtWidgets import QApplication, QFileDialog
+from scipy.io import savemat
 
 from napari_ssdenoise.cli import program
 from napari_ssdenoise.io import kspace as kspace_module
 from napari_ssdenoise.io.kspace import open_kspace
 from napari_ssdenoise.reconstruction import reconstruct
 from napari_ssdenoise.volume import open_volume
+from napari_ssdenoise.widgets import files
 from napari_ssdenoise.widgets._kspace import LogMagnitude
 from napari_ssdenoise.widgets.files import kspace_reader
 from napari_ssdenoise.widgets.mri import ReconstructWidget
@@ -145,6 +147,21 @@ def test_files_are_opened_by_the_button_and_the_reader(
     widget.open.click()
     qtbot.waitUntil(lambda: not widget.busy, timeout=PATIENCE)
     assert "has no array 'kspace'" in widget.run.status.text()
+
+
+def test_arrays_of_matlab_are_opened_or_their_axes_asked_for(kspace: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    said: list[str] = []
+    savemat(tmp_path / "good.mat", {"kdata": kspace})
+    savemat(tmp_path / "turned.mat", {"kdata": np.moveaxis(kspace, 0, -1)})
+    reader = kspace_reader(str(tmp_path / "good.mat"))
+    assert reader is not None
+    (layer,) = reader(str(tmp_path / "good.mat"))
+    assert layer[0].shape == (48, 40)
+    assert layer[1]["name"] == "good kdata k-space"
+    monkeypatch.setattr(files, "show_error", said.append)
+    assert reader(str(tmp_path / "turned.mat")) == files.NOTHING
+    assert "transposed" in said[0]
+    assert "In napari, Reconstruct MRI opens it" in said[0]
 
 
 @pytest.mark.parametrize(("method", "steps", "kind"), [("auto", 0, "command"), ("zs-ssdu", 2, "python")])

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from napari.layers import Image, Layer
-from napari.utils.notifications import show_warning
+from napari.utils.notifications import show_error, show_warning
 
 from napari_ssdenoise.io import write_volume
 from napari_ssdenoise.io.dicom import holds_dicom, is_dicom, read_dicom
@@ -23,6 +25,11 @@ from napari_ssdenoise.widgets._layers import COMPLEX_KEY, contrast_limits, layer
 
 LayerData = tuple[Any, dict[str, Any], str]
 Reader = Callable[[str | list[str]], list[LayerData]]
+
+logger = logging.getLogger(__name__)
+
+MATLAB = ".mat"
+NOTHING: list[Any] = [(None,)]  # how a reader says that there is no layer to add, and that this is no fault of its own
 
 
 class NotSavedError(RuntimeError):
@@ -45,8 +52,10 @@ def dicom_reader(path: str | list[str]) -> Reader | None:
 
 
 def kspace_reader(path: str | list[str]) -> Reader | None:
-    """Return the reader of a fastMRI or ISMRMRD file, None if it is something else."""
-    return _read_kspace if isinstance(path, str) and holds_kspace(Path(path)) else None
+    """Return the reader of a fastMRI, ISMRMRD or MATLAB file, None if it is something else."""
+    if not isinstance(path, str):
+        return None
+    return _read_kspace if Path(path).suffix.lower() == MATLAB or holds_kspace(Path(path)) else None
 
 
 def write_nifti(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
@@ -71,14 +80,39 @@ def write_complex_nifti(path: str, layers: Sequence[LayerData]) -> list[str]:
     return _write(path, replace(volumes[-1], data=data))
 
 
+def _telling(read: Callable[[str | list[str]], list[LayerData]]) -> Reader:
+    """Let a reader say itself why a file cannot be read: of an exception, napari shows only that there was one."""
+
+    @wraps(read)
+    def reader(path: str | list[str]) -> list[Any]:
+        try:
+            return read(path)
+        except (ValueError, OSError, ImportError) as error:
+            logger.debug("%s could not be read", path, exc_info=True)
+            show_error(str(error))
+            return NOTHING
+
+    return reader
+
+
+@_telling
 def _read_nifti(path: str | list[str]) -> list[LayerData]:
     return _layers(read_nifti(Path(str(path))))
 
 
+@_telling
 def _read_kspace(path: str | list[str]) -> list[LayerData]:
-    return [kspace_layer(open_kspace(str(path)))]
+    source = Path(str(path))
+    try:
+        return [kspace_layer(open_kspace(source))]
+    except ValueError as error:
+        if source.suffix.lower() != MATLAB:
+            raise
+        # Arrays of MATLAB name no axes, and a menu has no place to say them.
+        raise ValueError(f"{error} In napari, Reconstruct MRI opens it with the “Axes of the file”.") from error
 
 
+@_telling
 def _read_dicom(path: str | list[str]) -> list[LayerData]:
     volume = read_dicom(Path(path) if isinstance(path, str) else [Path(p) for p in path])
     for text in volume.metadata["dicom"].get("warnings", ()):
