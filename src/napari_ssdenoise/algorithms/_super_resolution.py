@@ -7,6 +7,7 @@ learns to make the father of the son. Applied to the father, it makes an image w
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from napari_ssdenoise.algorithms._base import Algorithm, Network
@@ -103,6 +104,10 @@ class SuperResolution(Algorithm):
         if ndim == 2 and self.factor_z > 1:
             raise ValueError("to enlarge along Z, learn in 3D: choose spatial='ZYX', for a stack with an axis Z.")
         return (self.factor_z, self.factor, self.factor)[3 - ndim :]
+
+    def batch_size(self, patch: Sequence[int]) -> int:
+        """Choose about 16,000 pixels, as ZSSR does: one crop of 128 x 128."""
+        return max(1, (1 << 14) // prod(patch))
 
     def build(self, channels: int, pooled: Sequence[bool]) -> Any:
         from napari_ssdenoise.networks.resnet_sr import ResidualNet, SuperResolver

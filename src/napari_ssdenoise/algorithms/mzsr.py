@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.resources import files
-from math import prod
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from napari_ssdenoise.algorithms._super_resolution import SuperResolution
@@ -43,10 +42,6 @@ class MetaSuperResolution(SuperResolution):
         {"label": "Updates", "advanced": True},
         "Adam, or plain gradient descent as in the paper (whose rate is about 0.002 here).",
     ] = "adam"
-
-    def batch_size(self, patch: Sequence[int]) -> int:
-        """Choose about 32,000 pixels."""
-        return max(1, (1 << 15) // prod(patch))
 
     def begin(self, network: Any, views: Sequence[View]) -> None:
         """Load the weights that come with the program, and find the blur."""

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from napari_ssdenoise.algorithms._super_resolution import SuperResolution
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import Generator, Tensor
 
     from napari_ssdenoise.algorithms._base import Network
@@ -55,10 +52,6 @@ class ZeroShotSuperResolution(SuperResolution):
         "Sharpen the image in all poses (flipped, Y and X exchanged) that its blur allows, and average: a little "
         "better, and up to eight times as slow to apply.",
     ] = True
-
-    def batch_size(self, patch: Sequence[int]) -> int:
-        """Choose about 16,000 pixels: the paper takes one crop of 128 x 128."""
-        return max(1, (1 << 14) // prod(patch))
 
     def loss(self, network: Network, batch: Batch, rng: Generator) -> Tensor:
         """Return the error on fathers of the image's scale, or of a smaller or a larger one."""
