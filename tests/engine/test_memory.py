@@ -126,8 +126,8 @@ def faults():
 
 pages = [faults()]
 with reused_memory():
-    faults()
-    pages.append(faults())
+    # At first, aligned blocks may not fit into those freed before, which lie where the heap happens to.
+    pages.append(min(faults() for _ in range(8)))
 
 planning._Planner._choices = lambda self: iter([(0, 4), (0, 8)])  # flows only
 algorithm = get_algorithm("n2v", width=8)
