@@ -25,7 +25,7 @@ class WarmStarted(Algorithm):
     """Base of the algorithms whose network may begin as one that has seen many images and kinds of noise.
 
     The training stays self-supervised, on the user's images alone; it only begins elsewhere. Weights are there for
-    images in one channel, looked at plane by plane, and for networks of the usual size.
+    images in one channel, looked at plane by plane (`blindspot`: stacks as well), and for networks of the usual size.
     """
 
     weights: ClassVar[str]  # file, in the package's folder of weights

@@ -176,9 +176,9 @@ class BlindSpot(WarmStarted):
         # What differs from image to image stays open.
         chosen = replace(self, **({"noise": known.kind} if self.per_image else filled_in(known)))
         if self.slices is None and len(views[0].layout.spatial) == 3:
-            flat = replace(chosen, slices=SLICES)
-            if known.kind == "rician" or flat.begun_for(views).is_warm:
-                chosen = flat
+            sliced = replace(chosen, slices=SLICES).begun_for(views)
+            if known.kind == "rician" or sliced.is_warm:
+                return sliced, conditions
         return chosen.begun_for(views), conditions
 
     def require_settled(self) -> None:
