@@ -165,6 +165,14 @@ def test_another_scale_is_another_task(model: TrainedModel, tmp_path: Path) -> N
     assert open_volume(out).scale == (4, 1, 1)
 
 
+@pytest.mark.parametrize(("tile", "chunks"), [((32, 32), (1, 32, 32)), ((64, 48), (1, 64, 48)), (None, (1, 90, 70))])
+def test_chunks_are_as_large_as_tiles_however_small_the_image(
+    model: TrainedModel, tmp_path: Path, tile: tuple[int, ...] | None, chunks: tuple[int, ...]
+) -> None:
+    list(model.predict_into(stack(), tmp_path / "out.ome.zarr", tile=tile))
+    assert open_volume(tmp_path / "out.ome.zarr").chunks == chunks
+
+
 def test_channels_are_written_in_their_own_chunks(tmp_path: Path) -> None:
     volume = Volume(np.random.default_rng(0).poisson(400, (2, 64, 64)).astype(np.uint16), "CYX")
     apart = train(volume, "n2v", steps=1, width=4, patch=16)

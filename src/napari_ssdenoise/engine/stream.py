@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from math import gcd, isqrt
+from math import isqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -158,12 +158,18 @@ def _best_chunks(
         else:
             sizes = dict(zip(volume.axes, chunks, strict=True))
             for axis, length in zip(layout.spatial, plan.lengths, strict=True):
-                sizes[axis] = gcd(sizes[axis], length) if length < volume.sizes[axis] else sizes[axis]
+                if length < volume.sizes[axis]:
+                    sizes[axis] = _divisor(length, sizes[axis])
             if best is None or plan.cost < WORTH_SMALLER * best[0].cost:
                 best = plan, tuple(sizes.values())
     if best is None:
         raise refused or MemoryError()
     return best
+
+
+def _divisor(length: int, most: int) -> int:
+    """Return the longest chunk, of at most so many pixels, of which a tile's length is a multiple."""
+    return next(n for n in range(min(length, most), 0, -1) if length % n == 0)
 
 
 def _chunks(layout: Layout) -> Iterator[dict[str, int]]:
