@@ -116,10 +116,14 @@ class Watch(QObject):
 
     def _look(self) -> None:
         while not self._over.wait(LOOK_SECONDS):
-            frames = sys._current_frames()
-            frame = frames.pop(self._main or 0, None)
-            beside = next((described(f) for f in frames.values() if owner(f) == "ours"), "")
-            self._looks.append((time.perf_counter(), owner(frame), described(frame), beside))
+            self._looks.append(self._seen())
+
+    def _seen(self) -> tuple[float, str, str, str]:
+        """Look once. No frame is kept: its painter would live on after the painting, and Qt would crash."""
+        frames = sys._current_frames()
+        frame = frames.pop(self._main or 0, None)
+        beside = next((described(f) for f in frames.values() if owner(f) == "ours"), "")
+        return time.perf_counter(), owner(frame), described(frame), beside
 
     def _explained(self, block: Block) -> Block:
         """Share a block out among the moments that were seen."""

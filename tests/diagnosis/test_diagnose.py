@@ -10,6 +10,7 @@ import pytest
 import zarr
 
 import napari_ssdenoise as ssd
+from napari_ssdenoise._pauses import pausing
 from napari_ssdenoise.algorithms import list_algorithms
 from napari_ssdenoise.diagnosis import estimate_noise
 from napari_ssdenoise.diagnosis._recommend import struct_mask
@@ -252,3 +253,24 @@ def test_a_hidden_read_noise_is_said_to_be_hidden(make, rng):
     assert "hidden by the light's" in ssd.diagnose(image, offset=100).describe()
     image = make.scmos(rng, 100 * make.cells(rng) + 0.5, 2.0, 6.0)
     assert "hidden" not in ssd.diagnose(image, offset=100).describe()
+
+
+def test_a_diagnosis_can_be_ended_at_its_pauses(rng):
+    class Enough(Exception):
+        pass
+
+    image = rng.poisson(100, (96, 96))
+    seen = []
+    with pausing(lambda: seen.append(None)):
+        whole = ssd.diagnose(image)
+    assert len(seen) > 10
+    for end in (0, len(seen) // 2, len(seen) - 1):
+        left = iter([None] * end)
+
+        def look(left=left):
+            if next(left, Enough) is Enough:
+                raise Enough
+
+        with pytest.raises(Enough), pausing(look):
+            ssd.diagnose(image)
+    assert ssd.diagnose(image).to_json() == whole.to_json()

@@ -8,6 +8,7 @@ import time
 import pytest
 from qtpy.QtCore import QObject
 
+from napari_ssdenoise._pauses import pause
 from napari_ssdenoise.widgets._job import Job, Reason, Stopped
 
 
@@ -53,6 +54,19 @@ def test_cancelling_closes_the_generator_in_its_own_thread(qtbot, inner):
     job.reported.connect(lambda _: job.cancel())
     assert outcome(job, qtbot) == [Reason.CANCELLED, None]
     assert work.closed_in is not threading.main_thread()
+
+
+def test_work_that_reports_nothing_is_ended_at_its_next_pause(qtbot):
+    def work(stop):
+        stop.set()
+        pause()
+        yield "too late"
+
+    seen = []
+    job = Job(work)
+    job.reported.connect(seen.append)
+    assert outcome(job, qtbot) == [Reason.CANCELLED, None]
+    assert not seen
 
 
 def test_errors_are_handed_on(qtbot):

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from napari_ssdenoise._pauses import pause
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -103,6 +105,7 @@ class Blocks:
 
     def band(self, mask: Mask) -> Floats:
         """Return the mean power of every block in some of the coefficients, (N,)."""
+        pause()
         return np.asarray(self.power[:, mask].mean(1, dtype=np.float64))
 
     def without_clipping(self) -> Blocks:
@@ -136,6 +139,7 @@ def cut_places(places: Sequence[NDArray[Any]], levels: Levels = (-np.inf, np.inf
 
 
 def _cut(place: NDArray[Any], stride: int, number: int, places: int, levels: Levels) -> Cut:
+    pause()
     windows = np.lib.stride_tricks.sliding_window_view(place, (SIDE, SIDE), axis=(1, 2))[:, ::stride, ::stride]
     rows, columns = windows.shape[1:3]
     windows = windows.reshape(len(place), rows * columns, SIDE, SIDE)

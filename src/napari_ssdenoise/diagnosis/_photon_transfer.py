@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from napari_ssdenoise._pauses import pause
 from napari_ssdenoise.diagnosis._blocks import FINE, FINEST, HIGH, LOW, ORDER, SIDE, Blocks
 
 if TYPE_CHECKING:
@@ -221,6 +222,7 @@ class _Fit:
         return chosen, ~chosen & (kind <= 3)
 
     def _line(self, power: Floats, expected: Floats, chosen: Mask) -> tuple[float, float]:
+        pause()
         weights = 1 / expected[chosen] ** 2
         if self._rising:
             mean, beside, seen = self._mean[chosen], self._beside[chosen], power[chosen]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from napari_ssdenoise._pauses import pause
 from napari_ssdenoise.diagnosis._blocks import HIGH, ORDER, SIDE
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ def fine_detail(cuts: Sequence[Cut], line: Line, spectrum: Floats | None = None)
     shape = np.ones((SIDE, SIDE)) if spectrum is None else spectrum
     found, count = [np.zeros(0)], 0
     for cut in cuts:
+        pause()
         noise = line.at(cut.mean)
         power = np.square(cut.coefficients)
         seen = power[..., _LOW].mean(-1) > _STRUCTURE * noise * float(shape[_LOW].mean())

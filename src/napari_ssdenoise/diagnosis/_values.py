@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from napari_ssdenoise._pauses import pause
 from napari_ssdenoise.diagnosis._blocks import SIDE
 
 if TYPE_CHECKING:
@@ -181,6 +182,7 @@ def find_rician(places: Sequence[NDArray[Any]], coils: int = 1) -> float:
     float
         Standard deviation of the real and the imaginary part.
     """
+    pause()
     tiles = np.concatenate([_tiles(place) for place in places]).astype(np.float64)
     tiles = tiles[tiles.max(1) > tiles.min(1)]
     if len(tiles) < 40 or tiles.min() < 0:

@@ -12,6 +12,7 @@ from napari.qt.threading import WorkerBase, WorkerBaseSignals
 from qtpy.QtCore import QCoreApplication, QObject, Signal
 
 from napari_ssdenoise._errors import is_input_error
+from napari_ssdenoise._pauses import pausing
 
 logger = logging.getLogger(__name__)
 Work = Callable[[Event], Generator[Any, None, None]]
@@ -49,13 +50,18 @@ class _Worker(WorkerBase):  # type: ignore[type-arg,misc]
 
     def work(self) -> None:
         try:
-            self.outcome = (self._consume(), None)
+            with pausing(self._check):
+                self.outcome = (self._consume(), None)
         except Stopped:
             self.outcome = (Reason.CANCELLED, None)
         except Exception as error:
             self.outcome = (Reason.FAILED, error)
         finally:
             self._reports.close()
+
+    def _check(self) -> None:
+        if self._stop.is_set():
+            raise Stopped
 
     def _consume(self) -> Reason:
         for report in self._reports:
