@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -64,6 +65,22 @@ def test_slow_machines_get_cheaper_previews_and_quick_ones_full_ones():
     assert window.voxels < PREVIEW_VOXELS
     window.adapt(0.01)
     assert (window.context, window.voxels) == (PREVIEW_CONTEXT, PREVIEW_VOXELS)
+
+
+@pytest.mark.parametrize(("seconds", "postponed"), [(0.3, False), (3.0, True)])
+def test_a_first_preview_that_would_last_long_waits_for_a_smaller_part(clock, seconds, postponed):
+    window = Window(REGION)
+    previewer = Previewer(Volume(np.zeros((8, 8)), "YX"), window, "cpu")
+    clock[0] = 2.1
+    assert previewer.due()
+    # Steps of 4 x 128 x 128 voxels.
+    trainer = SimpleNamespace(seconds=10 * seconds, step=10, sampler=SimpleNamespace(batch=4, patch=(128, 128)))
+    assert previewer.postponed(trainer) == postponed
+    assert (window.voxels < PREVIEW_VOXELS) == postponed
+    assert previewer.due() != postponed
+    clock[0] = 4.2
+    assert previewer.due()
+    assert not previewer.postponed(trainer)  # once
 
 
 def test_a_network_stops_between_its_layers():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
@@ -44,6 +45,8 @@ PREVIEW_SHARE = 0.2  # of the time, at most
 PREVIEW_CONTEXT = 8
 PREVIEW_VOXELS = 17 * 256 * 256
 SLOW_PREVIEW = 1.0
+LONGEST_PREVIEW = 3.0  # seconds foretold: a stop comes after one of its layers, and they are a few
+PASSES = 3  # through the network, in time, that a step of the training takes
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,13 @@ class Window:
             self.context = PREVIEW_CONTEXT // 2
         elif cost < SLOW_PREVIEW / 8:
             self.voxels, self.context = PREVIEW_VOXELS, PREVIEW_CONTEXT
+
+    def foresee(self, pace: float) -> bool:
+        """Make previews as cheap as can be if a full one would last too long at so many seconds a voxel."""
+        too_long = pace * self.voxels > LONGEST_PREVIEW
+        if too_long:
+            self.voxels, self.context = PREVIEW_VOXELS // 3, PREVIEW_CONTEXT // 2
+        return too_long
 
     def planes(self, axes: str, sizes: Mapping[str, int]) -> int:
         """Return how many planes a preview of one plane computes."""
@@ -237,7 +247,7 @@ class Training:
         previewer = Previewer(self.volume, self.window, str(trainer.device))
         for step in steps:
             yield step
-            if previewer.due():
+            if previewer.due() and not previewer.postponed(trainer):
                 with interrupting(stop):
                     yield from previewer.show(lambda: interruptible(trainer.sketch(), stop))
         yield Stage("Completing the model…")
@@ -288,6 +298,18 @@ class Previewer:
         self.cost = 0.0
         self.shown: Region | None = None
         self.ended = time.perf_counter()
+        self._foreseen = False
+
+    def postponed(self, trainer: Trainer) -> bool:
+        """Put the first preview off until people are shown a smaller part, if it would keep a stop waiting."""
+        if self._foreseen:
+            return False
+        self._foreseen = True
+        pace = trainer.seconds / trainer.step / PASSES / (trainer.sampler.batch * math.prod(trainer.sampler.patch))
+        if self.window.foresee(pace):
+            self.ended = time.perf_counter()
+            return True
+        return False
 
     def due(self) -> bool:
         """Whether it is time for another one: sooner if people look elsewhere than before."""
