@@ -130,7 +130,7 @@ class Window:
 
 
 def diagnosis_of(volume: Volume, stop: Event) -> Any:
-    """Diagnose an image; between two reads it can be stopped."""
+    """Diagnose an image; between two reads or operations it can be stopped."""
     from napari_ssdenoise.diagnosis import diagnose
 
     return diagnose(guarded(volume, stop))
