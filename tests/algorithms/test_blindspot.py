@@ -195,6 +195,22 @@ def test_calibration_undoes_too_much_certainty(trained: Any) -> None:
     assert float(algorithm.loss(network, held, torch.Generator())) == pytest.approx(right, abs=3e-3)
 
 
+def test_calibration_does_not_depend_on_how_many_candidates_are_tried_together(
+    trained: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, image, _ = trained
+    told = torch.tensor(model.conditions[0]).reshape(1, 4, 1, 1).expand(1, 4, 40, 40)
+    pixels = torch.from_numpy(model.normalization.apply(image[None, :40, :40]))[None]
+    found = []
+    for together in (1, 1 << 18):
+        monkeypatch.setattr("napari_ssdenoise.algorithms.blindspot.TRIED_TOGETHER", together)
+        network = model.geometry.build(model.algorithm).eval().requires_grad_(False)
+        network.load_state_dict(model.network.state_dict())
+        model.algorithm.calibrate(network, [Batch(torch.cat([pixels, told], 1), pixels)])
+        found.append((*network.head.bias.data, *network.scale.logarithm.data))
+    assert found[0] == found[1]
+
+
 def test_noise_that_explains_more_than_there_is_becomes_weaker(trained: Any) -> None:
     model, image, _ = trained
     pixels = torch.from_numpy(model.normalization.apply(image[None]))[None]

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from napari_ssdenoise.algorithms import Noise2Noise, Noise2Void
+from napari_ssdenoise.algorithms import BlindSpot, Noise2Noise, Noise2Void
 from napari_ssdenoise.engine import material
 from napari_ssdenoise.engine.annealing import annealing
-from napari_ssdenoise.engine.patches import PatchSampler, block_shape, choose_patch
+from napari_ssdenoise.engine.patches import Batch, PatchSampler, block_shape, choose_patch
 from napari_ssdenoise.engine.trainer import Trainer, train
 from napari_ssdenoise.volume import Volume
 
@@ -98,6 +98,23 @@ def test_resumed_from_a_file_equals_uninterrupted(tmp_path: Path) -> None:
     second.resume(state)
     list(second)
     assert_same(weights(straight), weights(second))
+
+
+@pytest.mark.parametrize(("patches", "patch", "part"), [(8, (16, 16), (4, 16, 16)), (2, (9, 80, 64), (1, 9, 10, 8))])
+def test_a_sketch_is_calibrated_on_a_small_part(
+    patches: int, patch: tuple[int, ...], part: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who stops a training waits for it."""
+    seen: list[Batch] = []
+    monkeypatch.setattr(BlindSpot, "calibrate", lambda self, network, batches: seen.extend(batches))
+    monkeypatch.setattr("napari_ssdenoise.engine.trainer.SKETCHED_PIXELS", 1024)
+    trainer = Trainer(BlindSpot(depth=1, width=4, noise="gaussian"), noise(64, 64), steps=1)
+    noisy = torch.zeros(patches, 5, *patch)
+    trainer._recent.append(Batch(noisy, noisy[:, :1], torch.ones(patches, *patch)))
+    trainer.sketch()
+    assert [(batch.noisy.shape, batch.target.shape, batch.learnt.shape) for batch in seen] == [
+        ((part[0], 5, *part[1:]), (part[0], 1, *part[1:]), part)
+    ]
 
 
 def test_where_there_is_nothing_to_learn_training_ends_at_once() -> None:

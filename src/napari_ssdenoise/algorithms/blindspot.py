@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import partial
-from math import prod
+from math import ceil, prod
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from napari_ssdenoise.algorithms._warm_start import WarmStarted, shipped
@@ -35,6 +34,7 @@ SURE = 0.3  # of that measure: how far the logarithm of the truth may be from it
 SMOOTHEST = 0.1  # part of the pixels that are predicted most surely
 CALIBRATED_ON = 120_000  # pixels that were learnt from, beside the spared ones
 COARSE_TO_FINE = ((16, 40), (4, 10), (1, 1))  # of all candidates: on every so many pixels, and so many go on
+TRIED_TOGETHER = 1 << 18  # pixels times candidates: what fits a processor's cache is fastest
 SLICES = 2  # on either side, where slices are looked at together
 EPOCHS = 240  # on one image of 512 x 512, its result is best after about so many, and 0.1 dB worse after twice as many
 
@@ -235,26 +235,29 @@ class BlindSpot(WarmStarted):
         from napari_ssdenoise.noise import DOUBT
 
         channels = batches[0].target.shape[1]
-        raw, target, spared = _looked_at(network, batches)
+        outputs = [network(batch.noisy).float() for batch in batches]
+        raw, target, spared = _looked_at(outputs, batches)
         model, raw, conditions = self._split(raw, channels)
         target, weight = _as_if_spared(model, raw, conditions, target, spared)
 
-        def loss(candidate: tuple[float, float, float], every: int) -> float:
-            scale, share, added = candidate
+        def losses(candidates: Tensor, every: int) -> Tensor:
+            scale, share, added = candidates.T[..., None, None]
             seen, noise = raw[..., ::every], conditions[..., ::every]
-            wider = torch.cat([seen[:, :channels], scale * seen[:, channels:]], 1)
-            doubt = torch.full_like(noise[:, -channels:], added)
+            wider = torch.cat([seen[:, :channels].expand(len(scale), -1, -1), scale * seen[:, channels:]], 1)
+            doubt = added.expand(-1, channels, noise.shape[-1])
             now = torch.cat([share * noise[:, :-channels], doubt], 1)
             likelihood = model.log_likelihood(target[..., ::every], model.prior(wider, now), now)
-            doubted = (math.log(added * share / least) / SURE) ** 2 / 2 if self._is_camera else 0.0
-            return doubted - every * float((weight[..., ::every] * likelihood).sum())
+            doubted = ((added * share / least).log() / SURE).square() / 2 if self._is_camera else torch.zeros(1)
+            return doubted.flatten() - every * (weight[..., ::every] * likelihood).sum(1)
 
         scales = torch.linspace(-0.4, 1.2, 17).exp().tolist()
-        least = self._least_doubt(network, batches) if self._is_camera else DOUBT
-        candidates = [(scale, *rest) for scale in scales for rest in self._shares(least)]
+        least = self._least_doubt(network, batches, outputs) if self._is_camera else DOUBT
+        candidates = torch.tensor([(scale, *rest) for scale in scales for rest in self._shares(least)])
         for every, best in COARSE_TO_FINE:
-            candidates = sorted(candidates, key=partial(loss, every=every))[:best]
-        scale, share, added = candidates[0]
+            parts = ceil(len(candidates) * raw.shape[-1] / every / TRIED_TOGETHER)
+            loss = torch.cat([losses(some, every) for some in candidates.chunk(parts)])
+            candidates = candidates[loss.argsort(stable=True)[:best]]
+        scale, share, added = candidates[0].tolist()
         network.head.weight.data[channels:] *= scale
         network.head.bias.data[channels:] *= scale
         network.scale.logarithm.data[:-channels] += math.log(share)
@@ -270,7 +273,7 @@ class BlindSpot(WarmStarted):
         around = (least * torch.linspace(-1, 2, 16).exp()).tolist()
         return [*((share, least / share) for share in shares), *((1.0, a) for a in around)]
 
-    def _least_doubt(self, network: Network, batches: Sequence[Batch]) -> float:
+    def _least_doubt(self, network: Network, batches: Sequence[Batch], outputs: Sequence[Tensor]) -> float:
         """Measure how much of the noise's variance reaches a prediction where the image is smoothest.
 
         There, a network errs by little else: what it makes of the pixel's surroundings is as uncertain as they are.
@@ -281,9 +284,10 @@ class BlindSpot(WarmStarted):
         rng = torch.Generator().manual_seed(0)
         parts: list[Tensor] = []
         doubts: list[Tensor] = []
-        for batch in batches[: max(1, CALIBRATED_ON // batches[0].target[:, 0].numel())]:
+        enough = max(1, CALIBRATED_ON // batches[0].target[:, 0].numel())
+        for batch, output in zip(batches[:enough], outputs, strict=False):
             image, told = batch.noisy.float()[:, :channels], batch.noisy[:, channels:]
-            model, raw, conditions = self._split(network(batch.noisy).float(), channels)
+            model, raw, conditions = self._split(output, channels)
             prior = model.prior(raw, conditions)
             deviation = model.deviation(prior.mean, conditions)
             stir = STIRRED * deviation * torch.randn(image.shape, generator=rng).to(image.device)
@@ -358,8 +362,8 @@ class BlindSpot(WarmStarted):
         return NOISES[self.noise], raw[:, :count], raw[:, count:]
 
 
-def _looked_at(network: Network, batches: Sequence[Batch]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return a network's output and the noisy values, (1, channels, N), and whether a pixel was spared.
+def _looked_at(outputs: Sequence[Tensor], batches: Sequence[Batch]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a network's outputs and the noisy values, (1, channels, N), and whether a pixel was spared.
 
     Of those that were not, a part; where none was spared, all count as such.
     """
@@ -369,11 +373,11 @@ def _looked_at(network: Network, batches: Sequence[Batch]) -> tuple[Tensor, Tens
     targets: list[Tensor] = []
     spared: list[Tensor] = []
     every = max(1, sum(b.target[:, 0].numel() for b in batches) // CALIBRATED_ON)
-    for batch in batches:
+    for batch, output in zip(batches, outputs, strict=True):
         learnt = torch.zeros_like(batch.target[:, 0]) if batch.learnt is None else batch.learnt
         chosen = (learnt == 0).contiguous()
         chosen.view(-1)[::every] = True
-        for values, to in ((network(batch.noisy).float(), raws), (batch.target.float(), targets)):
+        for values, to in ((output, raws), (batch.target.float(), targets)):
             to.append(values.movedim(1, 0)[None, :, chosen])
         spared.append(learnt[chosen] == 0)
     return torch.cat(raws, -1), torch.cat(targets, -1), torch.cat(spared)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from math import ceil
-from typing import TYPE_CHECKING
+from math import ceil, prod
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -54,6 +54,17 @@ class Batch:
     target: Tensor
     learnt: Tensor | None = None
     progress: float = 1.0
+
+    def part(self, pixels: int) -> Batch:
+        """Return at most so many pixels: the first patches, or the first part of one."""
+        count, *patch = len(self.noisy), *self.noisy.shape[2:]
+        while prod(patch) > max(1, pixels):
+            longest = patch.index(max(patch))
+            patch[longest] = (patch[longest] + 1) // 2
+        count = max(1, min(count, pixels // prod(patch)))
+        inner: tuple[Any, ...] = (slice(count), ..., *map(slice, patch))
+        learnt = None if self.learnt is None else self.learnt[inner]
+        return Batch(self.noisy[inner], self.target[inner], learnt, self.progress)
 
 
 @dataclass(frozen=True)

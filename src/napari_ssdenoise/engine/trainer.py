@@ -23,7 +23,6 @@ from napari_ssdenoise.engine.judge import Judge
 from napari_ssdenoise.engine.learner import Learner
 from napari_ssdenoise.engine.material import Material
 from napari_ssdenoise.engine.memory import reused_memory
-from napari_ssdenoise.engine.patches import Batch
 from napari_ssdenoise.engine.record import record_of
 from napari_ssdenoise.model import TrainedModel
 from napari_ssdenoise.recipe import fingerprint
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 
     from napari_ssdenoise.algorithms import Algorithm
     from napari_ssdenoise.axes import Channels
+    from napari_ssdenoise.engine.patches import Batch
 
 CALIBRATION_PIXELS = 1 << 19
 SKETCHED_PIXELS = 1 << 13
@@ -220,12 +220,7 @@ class Trainer(Iterator[TrainStep]):
 
         For previews, and for those who stop a training and wait.
         """
-        few: list[Batch] = []
-        for last in list(self._recent)[-1:]:
-            count = max(1, SKETCHED_PIXELS // math.prod(last.noisy.shape[2:]))
-            learnt = None if last.learnt is None else last.learnt[:count]
-            few.append(Batch(last.noisy[:count], last.target[:count], learnt, last.progress))
-        return self._snapshot(few)
+        return self._snapshot([last.part(SKETCHED_PIXELS) for last in list(self._recent)[-1:]])
 
     def _snapshot(self, spared: Sequence[Batch]) -> TrainedModel:
         network = self.geometry.build(self.algorithm)
