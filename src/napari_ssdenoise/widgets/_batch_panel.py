@@ -25,9 +25,10 @@ from qtpy.QtWidgets import (
 
 from napari_ssdenoise.axes import parse_axes
 from napari_ssdenoise.batch import MARK, STD_MARK, Job, Outcome, Status, absolute, images_in, path_for, plan_jobs
+from napari_ssdenoise.widgets._colors import Colors, Painted, Tone
 from napari_ssdenoise.widgets._form import add_row, beside, button_row, form_layout, stack
 from napari_ssdenoise.widgets._layers import PREVIEW_KEY, layer_volume
-from napari_ssdenoise.widgets._reports import BAD, GOOD, sentence
+from napari_ssdenoise.widgets._reports import sentence
 from napari_ssdenoise.widgets._run_panel import describe_seconds
 
 COLUMNS = ("Image", "Status", "Time", "Message")
@@ -48,7 +49,7 @@ class Entry:
         return self.path.name if self.layer is None else f"{self.layer.name} (layer)"
 
 
-class ImageTable(QWidget):
+class ImageTable(Painted):
     """Images in a table: add, remove, and see what becomes of each."""
 
     changed = Signal()
@@ -146,7 +147,7 @@ class ImageTable(QWidget):
     def show_outcome(self, outcome: Outcome) -> None:
         """Show what became of an image."""
         failed = outcome.status is Status.FAILED
-        self._set(outcome.number, 1, outcome.status.value, BAD if failed else GOOD)
+        self._set(outcome.number, 1, outcome.status.value, Tone.BAD if failed else Tone.GOOD)
         self._set(outcome.number, 2, describe_seconds(outcome.seconds) if outcome.seconds else "")
         self._set(outcome.number, 3, sentence(outcome.message))
 
@@ -166,11 +167,20 @@ class ImageTable(QWidget):
         item = self.table.item(row, column)
         return item.text() if item is not None else ""
 
-    def _set(self, row: int, column: int, text: str, color: str = "") -> None:
+    def paint(self, colors: Colors) -> None:
+        super().paint(colors)
+        for row in range(len(self.entries)):
+            item = self.table.item(row, 1)
+            tone = item and item.data(Qt.ItemDataRole.UserRole)
+            if item is not None and tone:
+                item.setForeground(QColor(colors.tones[tone]))
+
+    def _set(self, row: int, column: int, text: str, tone: Tone | None = None) -> None:
         item = QTableWidgetItem(text)
         item.setToolTip(text)
-        if color:
-            item.setForeground(QColor(color))
+        if tone:
+            item.setData(Qt.ItemDataRole.UserRole, tone)
+            item.setForeground(QColor(self.colors.tones[tone]))
         self.table.setItem(row, column, item)
 
     def _add(self, entries: list[Entry]) -> None:

@@ -123,21 +123,22 @@ class ProfilePlot(Plot):
     def show_lines(
         self,
         lines: dict[str, tuple[NDArray[Any], NDArray[Any]]],
-        text: str,
-        accent: str,
         axes: tuple[str, str] = ("pixels along the line", "value"),
     ) -> None:
         """Show values over something, by name; the first one faint. ``axes``: what the two are called."""
-        self.text_color = text
-        plot = self.painted()
+        self._lines, self._axes = lines, axes
+        self.draw()
+        self.setVisible(True)
+
+    def draw(self) -> None:
+        plot, axes = self.painted(), self._axes
         import pyqtgraph
 
         plot.clear()
         plot.setLabel("bottom", axes[0])
         plot.setLabel("left", axes[1])
-        faint = pyqtgraph.mkColor(text)
+        faint = pyqtgraph.mkColor(self.colors.text)
         faint.setAlpha(120)
-        for i, (name, (distances, values)) in enumerate(lines.items()):
-            pen = pyqtgraph.mkPen(faint, width=1) if i == 0 else pyqtgraph.mkPen(accent, width=2)
+        for i, (name, (distances, values)) in enumerate(self._lines.items()):
+            pen = pyqtgraph.mkPen(faint, width=1) if i == 0 else pyqtgraph.mkPen(self.colors.curve, width=2)
             plot.plot(distances, values, pen=pen, name=name)
-        self.setVisible(True)

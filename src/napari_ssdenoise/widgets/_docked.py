@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error
-from napari.utils.theme import get_theme
 from napari.viewer import Viewer
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_ssdenoise._threads import share_processor, use_large_pages
+from napari_ssdenoise.widgets._colors import MAIN, Colors, Painted
 from napari_ssdenoise.widgets._control import Control, TaskControl
 from napari_ssdenoise.widgets._form import FormArea, Section
 from napari_ssdenoise.widgets._job import Job, Reason, Work
@@ -31,8 +31,10 @@ class DockedWidget(QWidget):
 
     _closed = False
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self.viewer = viewer
+        viewer.events.theme.connect(self.paint)
         use_large_pages()
         share_processor()  # with the viewer's own event loop
 
@@ -43,7 +45,14 @@ class DockedWidget(QWidget):
 
     def let_go(self) -> None:
         """Stop everything, and listen to the viewer no longer."""
-        raise NotImplementedError
+        self.viewer.events.theme.disconnect(self.paint)
+
+    def paint(self, *_: Any) -> None:
+        """Take on the colours of the viewer's theme."""
+        colors = Colors.of(self.viewer)
+        self.setStyleSheet(colors.sheet)
+        for part in self.findChildren(Painted):
+            part.paint(colors)
 
     def shut_down(self) -> None:
         """Stop everything and let go of the viewer; for when the widget is closed."""
@@ -96,8 +105,7 @@ class WorkingWidget(DockedWidget):
     run: StatusPanel
 
     def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.viewer = viewer
+        super().__init__(viewer, parent)
         self._controls: tuple[Control, ...] = ()
 
     def attend(self, *controls: Control) -> None:
@@ -106,6 +114,7 @@ class WorkingWidget(DockedWidget):
         self._controls = (*controls, self.tasks)
         for control in self._controls:
             control.ended.connect(self.end)
+        self.run.main.setProperty(MAIN, True)
         self.paint()
 
     @property
@@ -163,10 +172,6 @@ class WorkingWidget(DockedWidget):
 
     def let_go(self) -> None:
         """Stop everything, and listen to the viewer no longer."""
+        super().let_go()
         if self.job is not None:
             self.job.cancel()  # not as people do who wait for what is left: nobody will take it
-
-    def paint(self) -> None:
-        """Take on the colours of the viewer's theme."""
-        theme = get_theme(self.viewer.theme)
-        self.run.set_colors(theme.text.as_hex(), theme.current.as_hex())

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from napari_ssdenoise.study.data import DataStudy, DataTraining
 
 BEYOND = 4.0  # how far the curve is drawn past the images at hand
-MEASURED, FITTED = "#e08a1e", "#4fb3ff"
 
 
 @dataclass(frozen=True)
@@ -118,6 +117,7 @@ class RiskPlot(Plot):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(210, parent)
         self.points: list[tuple[int, float]] = []
+        self.study: DataStudy | None = None
 
     def set_up(self, plot: Any) -> None:
         plot.setMouseEnabled(False, False)
@@ -128,45 +128,52 @@ class RiskPlot(Plot):
 
     def clear(self) -> None:
         """Begin anew."""
-        self.points = []
+        self.points, self.study = [], None
         self.setVisible(False)
 
     def add(self, training: DataTraining) -> None:
         """Show one more measurement."""
         self.points.append((training.size, training.risk))
-        self._start()
+        self.draw()
+        self.setVisible(True)
 
     def show_study(self, study: DataStudy) -> None:
         """Show all measurements, the curve through them, and what endlessly many images would leave."""
-        self.points = [(t.size, t.risk) for t in study.trainings]
-        self._start()
+        self.points, self.study = [(t.size, t.risk) for t in study.trainings], study
+        self.draw()
+        self.setVisible(True)
+
+    def draw(self) -> None:
+        self._draw_points()
+        if self.study is not None:
+            self._draw_curve(self.study)
+
+    def _draw_curve(self, study: DataStudy) -> None:
         import pyqtgraph
 
         sizes = np.geomspace(1, BEYOND * study.images, 60)
         middle, low, high = (np.sqrt(risk) for risk in study.fit.curve(sizes))
-        band, unseen = pyqtgraph.mkColor(FITTED), pyqtgraph.mkPen((0, 0, 0, 0))
+        band, unseen = pyqtgraph.mkColor(self.colors.curve), pyqtgraph.mkPen((0, 0, 0, 0))
         band.setAlpha(60)
         ends = [self._plot.plot(sizes, end, pen=unseen) for end in (low, high)]
         self._plot.addItem(pyqtgraph.FillBetweenItem(*ends, brush=band))
-        self._plot.plot(sizes, middle, pen=pyqtgraph.mkPen(FITTED, width=2), name="fit, with 90 % band")
+        self._plot.plot(sizes, middle, pen=pyqtgraph.mkPen(self.colors.curve, width=2), name="fit, with 90 % band")
         floor = study.fit.floor.value**0.5
-        pen = pyqtgraph.mkPen(self.text_color, style=pyqtgraph.QtCore.Qt.PenStyle.DotLine)
+        pen = pyqtgraph.mkPen(self.colors.text, style=pyqtgraph.QtCore.Qt.PenStyle.DotLine)
         self._plot.plot(sizes[[0, -1]], [floor, floor], pen=pen, name="endlessly many")
         self._frame([*(risk**0.5 for _, risk in self.points), *middle])
         self._mark([*(n for n, _, _ in study.table), 2 * study.images, round(BEYOND * study.images)])
 
-    def _start(self) -> None:
-        """Draw the measurements alone."""
+    def _draw_points(self) -> None:
         plot = self.painted()
         import pyqtgraph
 
         plot.clear()
         sizes, errors = [n for n, _ in self.points], [risk**0.5 for _, risk in self.points]
-        brush = pyqtgraph.mkBrush(MEASURED)
+        brush = pyqtgraph.mkBrush(self.colors.points)
         plot.plot(sizes, errors, pen=None, symbol="o", symbolSize=6, symbolPen=None, symbolBrush=brush, name="measured")
         self._frame(errors)
         self._mark(sorted(set(sizes)))
-        self.setVisible(True)
 
     def _mark(self, sizes: list[int]) -> None:
         """Write numbers of images below the axis."""

@@ -162,10 +162,6 @@ class ModelsPanel(QWidget):
         if self.job is not None:
             self.job.cancel()
 
-    def set_colors(self, text: str) -> None:
-        """Take on the colours of the viewer's theme."""
-        self.curve.text_color = text
-
     def _add(self, shelved: Shelved) -> None:
         if self._again:
             return

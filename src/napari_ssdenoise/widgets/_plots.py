@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
+from napari_ssdenoise.widgets._colors import Colors, Painted
+
 _CURVE_POINTS = 300
 
 
-class Plot(QWidget):
+class Plot(Painted):
     """A plot that is made when it is first needed, and hidden until then.
 
     Parameters
@@ -23,7 +25,6 @@ class Plot(QWidget):
 
     def __init__(self, height: int, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.text_color = "#f0f1f2"
         self._plot: Any = None
         self.setFixedHeight(height)
         self.setVisible(False)
@@ -32,18 +33,28 @@ class Plot(QWidget):
         """Name the axes of a new ``PlotWidget``, and the like."""
         raise NotImplementedError
 
+    def draw(self) -> None:
+        """Show what is known, in the colours as they are now."""
+        raise NotImplementedError
+
+    def paint(self, colors: Colors) -> None:
+        super().paint(colors)
+        if self._plot is not None:
+            self.draw()
+
     def painted(self) -> Any:
         """Return the ``PlotWidget``, in the text colour as it is now."""
         if self._plot is None:
             self._plot = self._make_plot()
             self.set_up(self._plot)
+        self._plot.resetCachedContent()  # what is behind it, in the colour of another theme
         for side in ("bottom", "left"):
             axis = self._plot.getAxis(side)
-            axis.setPen(self.text_color)
-            axis.setTextPen(self.text_color)
+            axis.setPen(self.colors.text)
+            axis.setTextPen(self.colors.text)
         legend = self._plot.getPlotItem().legend
         if legend is not None:
-            legend.setLabelTextColor(self.text_color)
+            legend.setLabelTextColor(self.colors.text)
         return self._plot
 
     def _make_plot(self) -> Any:
@@ -69,7 +80,6 @@ class LossCurve(Plot):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(138, parent)
-        self.line_color = "#4fb3ff"
         self._steps: list[int] = []
         self._losses: list[float] = []
 
@@ -86,13 +96,7 @@ class LossCurve(Plot):
     def clear(self) -> None:
         """Begin a new curve."""
         self._steps, self._losses = [], []
-        self.painted()
-        import pyqtgraph
-
-        faint = pyqtgraph.mkColor(self.text_color)
-        faint.setAlpha(110)
-        self._dots.setSymbolBrush(faint)
-        self._curve.setPen(pyqtgraph.mkPen(self.line_color, width=2))
+        self._set_pens()
         self._curve.setData([], [])
         self._dots.setData([], [])
 
@@ -100,6 +104,20 @@ class LossCurve(Plot):
         """Take in a step; `draw` shows it."""
         self._steps.append(step)
         self._losses.append(loss)
+
+    def paint(self, colors: Colors) -> None:
+        super().paint(colors)
+        if self._plot is not None:
+            self._set_pens()
+
+    def _set_pens(self) -> None:
+        self.painted()
+        import pyqtgraph
+
+        faint = pyqtgraph.mkColor(self.colors.text)
+        faint.setAlpha(110)
+        self._dots.setSymbolBrush(faint)
+        self._curve.setPen(pyqtgraph.mkPen(self.colors.curve, width=2))
 
     def draw(self) -> None:
         """Show what came in."""

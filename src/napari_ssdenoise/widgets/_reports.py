@@ -13,10 +13,10 @@ from qtpy.QtWidgets import QLabel, QPushButton, QWidget
 from napari_ssdenoise._errors import explain, is_input_error
 from napari_ssdenoise.algorithms import list_algorithms, settings
 from napari_ssdenoise.algorithms._base import AUTO
+from napari_ssdenoise.widgets._colors import Colors, Painted, Tone, in_tone, set_tone
 from napari_ssdenoise.widgets._form import FormArea, folded, stack
 
-GOOD, BAD, UNSURE = "#2f8b3a", "#d4494c", "#ad6d00"
-_MARKS = {True: ("✓", GOOD), False: ("✗", BAD), None: ("?", UNSURE)}
+_MARKS = {True: ("✓", Tone.GOOD), False: ("✗", Tone.BAD), None: ("?", Tone.UNSURE)}
 
 
 class WrappedText(QLabel):
@@ -45,7 +45,7 @@ class Caution(WrappedText):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.setStyleSheet(f"color: {UNSURE};")
+        set_tone(self, Tone.UNSURE)
         self.setText("")
 
     def setText(self, text: str | None) -> None:
@@ -54,7 +54,7 @@ class Caution(WrappedText):
         self.setVisible(bool(text))
 
 
-class ReportSection(QWidget):
+class ReportSection(Painted):
     """A folded section with a text; it takes no room while there is none.
 
     Parameters
@@ -72,7 +72,7 @@ class ReportSection(QWidget):
         self.text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.content = QWidget()
         self.column = stack(self.content, self.text)
-        self._title = title
+        self._title, self._html = title, ""
         area: QWidget = self.content
         if most is not None:
             area = FormArea(self.content, least=60)
@@ -84,7 +84,7 @@ class ReportSection(QWidget):
     def show_report(self, summary: str, html: str, *, unfold: bool) -> None:
         """Show a text under a heading that says the most important."""
         self.section.setText(f"{self._title}: {summary}" if summary else self._title)
-        self.text.setText(html)
+        self._write(html)
         self.setVisible(True)
         self.content.setVisible(bool(html))
         if unfold and not self.section.isExpanded():
@@ -92,9 +92,17 @@ class ReportSection(QWidget):
 
     def clear(self) -> None:
         """Forget the report."""
-        self.text.setText("")
+        self._write("")
         self.section.collapse(animate=False)
         self.setVisible(False)
+
+    def paint(self, colors: Colors) -> None:
+        super().paint(colors)
+        self._write(self._html)
+
+    def _write(self, html: str) -> None:
+        self._html = html
+        self.text.setText(self.colors.html(html))
 
 
 class DiagnosisPanel(ReportSection):
@@ -166,7 +174,7 @@ def quality_summary(report: Any) -> str:
 
 def quality_html(report: Any) -> str:
     """Write what a result is worth, its warnings first."""
-    warned = "".join(f"<li><span style='color: {BAD}'>{message_html(text)}</span></li>" for text in report.warnings)
+    warned = "".join(f"<li>{in_tone(Tone.BAD, message_html(text))}</li>" for text in report.warnings)
     rows = "".join(
         f"<tr><td style='padding-right: 10px'>{message_html(name)}</td><td>{escape(value)}</td></tr>"
         for name, value in report.rows()
@@ -176,7 +184,7 @@ def quality_html(report: Any) -> str:
 
 def differences_html(found: Sequence[str]) -> str:
     """Write in which ways an image is unlike those of the training."""
-    items = "".join(f"<li><span style='color: {BAD}'>{message_html(text)}</span></li>" for text in found)
+    items = "".join(f"<li>{in_tone(Tone.BAD, message_html(text))}</li>" for text in found)
     return f"{_list(items)}Train on this image, or go on training the model on it."
 
 
@@ -186,11 +194,9 @@ def message_html(text: str) -> str:
 
 
 def _assumption(entry: Any) -> str:
-    mark, color = _MARKS[entry.holds]
-    return (
-        f"<p style='margin: 4px 0 0 0'><span style='color: {color}'>{mark}</span> {message_html(entry.name)}: "
-        f"{escape(entry.why)}</p>"
-    )
+    mark, tone = _MARKS[entry.holds]
+    said = f"{message_html(entry.name)}: {escape(entry.why)}"
+    return f"<p style='margin: 4px 0 0 0'>{in_tone(tone, mark)} {said}</p>"
 
 
 def _list(items: str) -> str:

@@ -8,6 +8,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QProgressBar, QPushButton, QWidget
 
 from napari_ssdenoise.io.unfinished import Unfinished
+from napari_ssdenoise.widgets._colors import Tone, set_tone
 from napari_ssdenoise.widgets._form import add_row, button_row, form_layout, stack
 from napari_ssdenoise.widgets._plots import LossCurve
 from napari_ssdenoise.widgets._recipes import RecipeButton
@@ -16,7 +17,6 @@ from napari_ssdenoise.widgets._reports import ReportSection
 QUICK_SECONDS = 10.0
 QUALITY_HEIGHT = 140  # pixels: with a long report, all of the panel should still fit on a small screen
 PREVIEWS = {"whole": "whole view", "half": "right half of the view", "off": "off"}
-_ERROR_COLOR = "#d4494c"
 
 
 class StatusPanel(QWidget):
@@ -42,10 +42,6 @@ class StatusPanel(QWidget):
         self.status.setWordWrap(True)
         self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.say("")
-
-    def set_colors(self, text: str, accent: str) -> None:
-        """Take on the colours of the viewer's theme."""
-        self.main.setStyleSheet(f"QPushButton:enabled {{ background-color: {accent}; font-weight: bold; }}")
 
     def say(self, text: str, error: bool = False) -> None:
         """Show a sentence."""
@@ -123,10 +119,6 @@ class RunPanel(StatusPanel):
                 report.section.collapse(animate=False)
         self.curve.show_if_drawn(not needed)
 
-    def set_colors(self, text: str, accent: str) -> None:
-        super().set_colors(text, accent)
-        self.curve.text_color = text
-
 
 def describe_seconds(seconds: float) -> str:
     """Write a duration as people say it."""
@@ -147,5 +139,5 @@ def describe_moment(moment: datetime) -> str:
 
 def _show(label: QLabel, text: str, error: bool) -> None:
     label.setText(text)
-    label.setStyleSheet(f"color: {_ERROR_COLOR};" if error else "")
+    set_tone(label, Tone.BAD if error else None)
     label.setVisible(bool(text))

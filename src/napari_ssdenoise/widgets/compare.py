@@ -10,13 +10,13 @@ import numpy as np
 from napari.layers import Image, Shapes
 from napari.utils import Colormap
 from napari.utils.notifications import show_error
-from napari.utils.theme import get_theme
 from napari.viewer import Viewer
 from numpy.typing import NDArray
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QCheckBox, QPushButton, QSlider, QWidget
 
 from napari_ssdenoise.metrics import FRC_THRESHOLD, RingCorrelation, frc
+from napari_ssdenoise.widgets._colors import Tone, set_tone
 from napari_ssdenoise.widgets._compare_views import ProfilePlot, Slice, SplitView
 from napari_ssdenoise.widgets._comparing import (
     STRUCTURE,
@@ -32,7 +32,7 @@ from napari_ssdenoise.widgets._form import add_row, button_row, form_layout, sta
 from napari_ssdenoise.widgets._job import Newest
 from napari_ssdenoise.widgets._layer_box import LayerBox
 from napari_ssdenoise.widgets._layers import layer_array, place
-from napari_ssdenoise.widgets._reports import UNSURE, WrappedText, problem
+from napari_ssdenoise.widgets._reports import WrappedText, problem
 
 DIVERGING = Colormap([[0.1, 0.35, 0.7, 1], [0.97, 0.97, 0.97, 1], [0.75, 0.1, 0.15, 1]], name="blue to red")
 STEPS = 200  # of the slider
@@ -49,8 +49,7 @@ class CompareWidget(DockedWidget):
     """
 
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.viewer = napari_viewer
+        super().__init__(napari_viewer, parent)
         self.before, self.after = LayerBox(napari_viewer), LayerBox(napari_viewer)
         self.split, self.slider = QCheckBox("Before left, after right of:"), QSlider(Qt.Orientation.Horizontal)
         self.slider.setRange(0, STEPS)
@@ -89,6 +88,7 @@ class CompareWidget(DockedWidget):
         self._events = (napari_viewer.dims.events.current_step, napari_viewer.dims.events.order)
         for event in self._events:
             event.connect(self._later)
+        self.paint()
         self._guess()
 
     @property
@@ -101,6 +101,7 @@ class CompareWidget(DockedWidget):
         self._timer.stop()
         self.reading.forget()
         self.splitting.forget()
+        super().let_go()
         for event in self._events:
             event.disconnect(self._later)
         for box in (self.before, self.after):
@@ -179,11 +180,11 @@ class CompareWidget(DockedWidget):
 
     def say(self, text: str, *, warning: bool = False) -> None:
         """Show a sentence."""
-        self.text.setStyleSheet(f"color: {UNSURE};" if warning else "")
+        set_tone(self.text, Tone.UNSURE if warning else None)
         self.text.setText(text)
 
     def _plot_lines(self, lines: dict[str, Any], *axes: tuple[str, str]) -> None:
-        self.plot.show_lines(lines, get_theme(self.viewer.theme).text.as_hex(), "#4fb3ff", *axes)
+        self.plot.show_lines(lines, *axes)
 
     def _read(self, look: Callable[[], Any], show: Callable[[Any], None]) -> None:
         """Read and compute in another thread, then show what was found."""

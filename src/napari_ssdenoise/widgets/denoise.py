@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari.utils.theme import get_theme
 from napari.viewer import Viewer
 from qtpy.QtWidgets import QWidget
 
@@ -77,11 +76,6 @@ class DenoiseWidget(WorkingWidget):
         self.run.load.clicked.connect(self._ask_load)
         self.run.copy_as.chosen.connect(self.copy_as)
         self.update_check()
-
-    def paint(self) -> None:
-        """Take on the colours of the viewer's theme."""
-        super().paint()
-        self.models.set_colors(get_theme(self.viewer.theme).text.as_hex())
 
     def update_check(self, *_: Any) -> None:
         """Say whether training can start, and what to change if it cannot."""
@@ -267,7 +261,6 @@ class DenoiseWidget(WorkingWidget):
             self.show_problem(error)
             return
         self.input.layer_box.follow = False
-        self.paint()
         if not quick:
             self.quality.forget()
             self.fit.forget()

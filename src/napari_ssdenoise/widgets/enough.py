@@ -50,11 +50,6 @@ class EnoughPanel(StatusPanel):
         above, below = button_row(self.run, self.stop), button_row(self.save, self.copy_as)
         stack(self, self.check, above, self.bar, self.status, FormArea(content), below)
 
-    def set_colors(self, text: str, accent: str) -> None:
-        """Take on the colours of the viewer's theme."""
-        super().set_colors(text, accent)
-        self.plot.text_color = text
-
     def clear(self) -> None:
         """Forget the answer."""
         self.answer.setText("")
@@ -143,7 +138,6 @@ class EnoughWidget(WorkingWidget):
             self.show_problem(error)
             return
         self.input.layer_box.follow = False
-        self.paint()
         self.run.say("")
         work = Studying(images, target, self.seeds.value(), self.steps.value(), self.device.currentData())
         self.control.begin(work)

@@ -113,7 +113,6 @@ class SuperResolveWidget(WorkingWidget):
         except (ValueError, MemoryError) as error:
             self.show_problem(error)
             return
-        self.paint()
         self.run.say("")
         self.update_check()
 
