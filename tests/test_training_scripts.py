@@ -34,7 +34,7 @@ def images(tmp_path: Path) -> Path:
     [
         ("denoising", ["--network", "blindspot"], "--minutes"),
         ("denoising", ["--network", "unet"], "--minutes"),
-        ("superresolution", ["--meta", "0"], "--supervised"),
+        ("superresolution", ["--meta", "0", "--judges", "1"], "--supervised"),
     ],
     ids=["blindspot", "unet", "superresolution"],
 )

@@ -105,7 +105,8 @@ class Training(Run):
         images = read_images(arguments.images)
         rng = np.random.default_rng(arguments.seed)
         images += [procedural(rng) for _ in range(arguments.procedural)]
-        self.held = [image[:256, :256] for image in images[:: max(1, len(images) // 6)]]
+        judges = arguments.judges
+        self.held = [image[:256, :256] for image in images[:: max(1, len(images) // judges)]][:judges]
         self.corpus = Corpus(images, arguments.factors)
         torch.manual_seed(arguments.seed)
         super().__init__(ResidualNet(2), arguments.out, arguments.start, arguments.seed)
@@ -157,7 +158,7 @@ class Training(Run):
         for name, variance in covariances.items():
             degradation = Degradation.gaussian([variance if f > 1 else 0.0 for f in factors], factors)
             found = []
-            for image in self.held[:6]:
+            for image in self.held:
                 sharp = torch.from_numpy(np.ascontiguousarray(image))[None, None]
                 coarse = degradation.down(sharp)
                 found.append(self._adapted(degradation, coarse, sharp))
@@ -204,6 +205,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--inner", type=int, default=5, help="updates within a task")
     parser.add_argument("--tasks", type=int, default=1, help="per meta-step")
     parser.add_argument("--procedural", type=int, default=60, help="drawn images to add")
+    parser.add_argument("--judges", type=int, default=6, help="images to measure the progress with")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
