@@ -1,7 +1,8 @@
 """Watch an event loop: how long it was blocked, and by whom.
 
 A timer beats every few milliseconds; a gap between two beats is a block. Meanwhile another thread looks at the main
-thread's stack. A moment belongs to
+thread's stack, as `faulthandler` writes it: whoever walks through another thread's frames makes objects of them, and
+those crash Python 3.11 (and keep painters that Qt thinks gone). A moment belongs to
 
 - ``ours``: the innermost frame of those that anybody owns is this package's;
 - ``ours_napari``: napari, vispy or pyqtgraph, which this package's code called (a layer that is added or redrawn);
@@ -15,14 +16,17 @@ another thread that held the interpreter; ``beside`` names what one of this pack
 
 from __future__ import annotations
 
-import sys
+import faulthandler
+import os
+import re
+import tempfile
 import threading
 import time
-import traceback
 from collections import Counter
 from dataclasses import dataclass, field
-from types import FrameType
-from typing import Any
+from functools import cache
+from pathlib import PurePath
+from typing import Any, NamedTuple
 
 from qtpy.QtCore import QObject, Qt, QTimer
 
@@ -31,6 +35,20 @@ LOOK_SECONDS = 0.003
 BLOCK_SECONDS = 0.03  # shorter gaps are of no interest
 DEPTH = 12  # innermost frames that are kept of a moment
 OURS, THEIRS = "napari_ssdenoise", ("napari", "vispy", "pyqtgraph")
+THREAD = re.compile(r"(?:Current thread|Thread) 0x([0-9a-f]+)")
+ENTRY = re.compile(r'  File "(.+)", line (\d+) in (.+)')
+
+
+class Frame(NamedTuple):
+    """Where a thread is, or a function that called that place."""
+
+    module: str
+    function: str
+    line: int
+
+    @property
+    def package(self) -> str:
+        return self.module.partition(".")[0]
 
 
 @dataclass
@@ -49,30 +67,37 @@ class Block:
         return self.wall * self.shares.get("ours", 0.0)
 
 
-def owner(frame: FrameType | None) -> str:
+def stacks(text: str) -> dict[int, list[Frame]]:
+    """Read what `faulthandler` wrote: each thread's frames, the innermost first."""
+    found: dict[int, list[Frame]] = {}
+    frames: list[Frame] = []
+    for line in text.splitlines():
+        if thread := THREAD.match(line):
+            frames = found.setdefault(int(thread[1], 16), [])
+        elif entry := ENTRY.match(line):
+            frames.append(Frame(module_of(entry[1]), entry[3], int(entry[2])))
+    return found
+
+
+@cache
+def module_of(path: str) -> str:
+    """Name a module by its file."""
+    parts = PurePath(path).with_suffix("").parts
+    packages = [n for n, part in enumerate(parts) if part in (OURS, *THEIRS)]
+    return ".".join(parts[packages[-1] :] if packages else parts[-2:])
+
+
+def owner(frames: list[Frame]) -> str:
     """Tell whose code runs."""
-    inner, seen_ours = "", False
-    while frame is not None:
-        package = frame.f_globals.get("__name__", "").partition(".")[0]
-        if package == OURS:
-            if not inner:
-                return "ours"
-            seen_ours = True
-        elif package in THEIRS and not inner:
-            inner = "napari"
-        frame = frame.f_back
-    return ("ours_napari" if seen_ours else "napari") if inner else "qt"
+    inner = next((frame.package for frame in frames if frame.package in (OURS, *THEIRS)), "")
+    if inner in ("", OURS):
+        return "ours" if inner else "qt"
+    return "ours_napari" if any(frame.package == OURS for frame in frames) else "napari"
 
 
-def described(frame: FrameType | None) -> str:
+def described(frames: list[Frame]) -> str:
     """Name the innermost frames, the innermost first."""
-    names = []
-    for entry, _ in traceback.walk_stack(frame):
-        module = entry.f_globals.get("__name__", "?")
-        names.append(f"{module}.{entry.f_code.co_name}:{entry.f_lineno}")
-        if len(names) == DEPTH:
-            break
-    return " < ".join(names)
+    return " < ".join(f"{frame.module}.{frame.function}:{frame.line}" for frame in frames[:DEPTH])
 
 
 class Watch(QObject):
@@ -83,7 +108,8 @@ class Watch(QObject):
         self._beats: list[tuple[float, float]] = []
         self._looks: list[tuple[float, str, str, str]] = []
         self._over = threading.Event()
-        self._main = threading.main_thread().ident
+        self._main = threading.main_thread().ident or 0
+        self._written = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the watch
         self._timer = QTimer(self)
         self._timer.setTimerType(Qt.TimerType.PreciseTimer)
         self._timer.setInterval(BEAT_MS)
@@ -105,6 +131,7 @@ class Watch(QObject):
         self._timer.stop()
         self._over.set()
         self._thread.join()
+        self._written.close()
         blocks = []
         for (before, cpu_before), (now, cpu) in zip(self._beats, self._beats[1:], strict=False):
             if now - before >= BLOCK_SECONDS:
@@ -119,11 +146,15 @@ class Watch(QObject):
             self._looks.append(self._seen())
 
     def _seen(self) -> tuple[float, str, str, str]:
-        """Look once. No frame is kept: its painter would live on after the painting, and Qt would crash."""
-        frames = sys._current_frames()
-        frame = frames.pop(self._main or 0, None)
-        beside = next((described(f) for f in frames.values() if owner(f) == "ours"), "")
-        return time.perf_counter(), owner(frame), described(frame), beside
+        """Look once."""
+        file = self._written.fileno()
+        os.ftruncate(file, 0)
+        os.lseek(file, 0, os.SEEK_SET)
+        faulthandler.dump_traceback(file)
+        found = stacks(os.pread(file, 1 << 20, 0).decode(errors="replace"))
+        main = found.pop(self._main, [])
+        beside = next((described(frames) for frames in found.values() if owner(frames) == "ours"), "")
+        return time.perf_counter(), owner(main), described(main), beside
 
     def _explained(self, block: Block) -> Block:
         """Share a block out among the moments that were seen."""

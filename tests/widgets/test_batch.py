@@ -6,6 +6,7 @@ import csv
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from threading import Event
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,7 +19,7 @@ from napari_ssdenoise.engine.trainer import Trainer
 from napari_ssdenoise.io import read_volume, write_volume
 from napari_ssdenoise.volume import Volume
 from napari_ssdenoise.widgets import batch
-from napari_ssdenoise.widgets._batch_work import Share, require_uncertainty
+from napari_ssdenoise.widgets._batch_work import TRAINING_SHARE, Share, require_uncertainty
 from napari_ssdenoise.widgets.batch import CURRENT, EACH, SAVED, BatchWidget
 
 TINY = {"depth": 1, "width": 4, "patch": 16, "batch": 2}
@@ -186,6 +187,14 @@ def test_axes_are_given_to_files_that_name_none(viewer, open_batch, tmp_path, fi
     finish(widget)
     assert statuses(widget) == ["done"] * 3  # other axes are another task: the film is denoised again, as a stack
     assert read_volume(tmp_path / "out" / "film.denoised.ome.zarr").axes == "ZYX"
+
+
+def test_denoising_is_told_before_the_first_block_is_done(open_batch, files):
+    """Which may take long, and may be all of an image."""
+    widget = open_batch()
+    widget.images.add_paths([files / "a.npy"])
+    shares = [report for report in widget._work().reports(Event()) if isinstance(report, Share)]
+    assert [share.fraction for share in shares if share.text == "denoising"] == pytest.approx([TRAINING_SHARE, 1.0])
 
 
 def test_the_time_left_is_told(viewer, open_batch, files, monkeypatch):

@@ -109,6 +109,7 @@ class BatchDenoising:
         require_uncertainty(model.algorithm, job)
         also = {} if job.std is None else {UNCERTAINTY: job.std}
         how = {"also": also, "memory": APPLY_MEMORY, "device": self.method.device, "augment": self.method.augment}
+        yield Share(before, "denoising")  # the first tile may take long, and be all
         tiles = interruptible(model, stop).predict_into(volume, job.output, overwrite=self.replace, **how)
         try:
             for tile in tiles:
