@@ -43,7 +43,7 @@ def looping(kind: str, seconds: float) -> dict[str, Any]:
     folder = isolated()
     viewer = open_viewer()
     if kind == "stack":
-        data: Any = zarr_of(folder, 32, 512, 512)
+        data: Any = zarr_of(folder, 16, 512, 512)
         labels = ("z", "y", "x")
     else:
         data = noisy(1024, 1024) if kind == "plane" else noisy(24, 512, 512)

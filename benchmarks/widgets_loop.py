@@ -22,9 +22,11 @@ import re
 import tempfile
 import threading
 import time
+from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import islice
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
@@ -162,9 +164,8 @@ class Watch(QObject):
         where: Counter[str] = Counter()
         others: Counter[str] = Counter()
         last, end = block.began, block.began + block.wall
-        for moment, whose, frames, beside in self._looks:
-            if moment <= block.began:
-                continue
+        first = bisect_right(self._looks, last, key=lambda look: look[0])
+        for moment, whose, frames, beside in islice(self._looks, first, None):
             until = min(moment, end)
             spent[whose] += until - last  # type: ignore[assignment]
             where[f"{whose}: {frames}"] += until - last  # type: ignore[assignment]

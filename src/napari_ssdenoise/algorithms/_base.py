@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
+from functools import cache
 from math import prod
 from typing import (
     TYPE_CHECKING,
@@ -292,12 +293,13 @@ class Algorithm(ABC):
         return (*(axis for axis in spatial if axis != "T"), "YX")
 
 
-def settings(algorithm: type[Algorithm]) -> list[Setting]:
+@cache
+def settings(algorithm: type[Algorithm]) -> tuple[Setting, ...]:
     """Return an algorithm's settings, its own before the shared ones."""
     hints = get_type_hints(algorithm, include_extras=True)
     shared = [f.name for base in (UNetAlgorithm, Algorithm) for f in fields(base)]
     own_first = sorted(fields(algorithm), key=lambda f: f.name in shared)
-    return [_setting(field.name, field.default, hints[field.name]) for field in own_first]
+    return tuple(_setting(field.name, field.default, hints[field.name]) for field in own_first)
 
 
 def _setting(name: str, default: Any, hint: Any) -> Setting:

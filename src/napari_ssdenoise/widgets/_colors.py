@@ -97,8 +97,11 @@ class Painted(QWidget):
 
 def set_tone(widget: QWidget, tone: Tone | None) -> None:
     """Give a text a tone, or none."""
-    widget.setProperty("tone", tone.value if tone else "")
+    value = tone.value if tone else ""
+    if widget.property("tone") == value:
+        return
+    widget.setProperty("tone", value)
     style = widget.style()
-    if style is not None:  # which looks at properties only when it is asked to
+    if style is not None:  # which looks at properties only when it is asked to, and takes its time
         style.unpolish(widget)
         style.polish(widget)
