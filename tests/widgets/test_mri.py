@@ -72,7 +72,7 @@ def test_kspace_becomes_image_maps_and_mask(
     widget = open_widget()
     assert not widget.run.run.isEnabled()
     widget.show_kspace(open_kspace(np.stack([kspace] * 2), name="knee"))
-    assert "2 slice(s), 4 coil(s), 48 x 40" in widget.run.check.text()
+    assert "2 slices, 4 coils, 48 x 40" in widget.run.check.text()
     widget.run.run.click()
     assert widget.busy
     assert not widget.run.run.isEnabled()
@@ -142,7 +142,7 @@ def test_files_are_opened_by_the_button_and_the_reader(
     qtbot.waitUntil(lambda: not widget.busy, timeout=PATIENCE)
     assert threads[0] is not threading.main_thread(), "large files would freeze the viewer"
     assert viewer.layers[0].name == "scan k-space"
-    assert "Ready: 1 slice(s), 4 coil(s)" in widget.run.check.text()
+    assert "Ready: 1 slice, 4 coils" in widget.run.check.text()
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(tmp_path / "other.h5"), ""))
     widget.open.click()
     qtbot.waitUntil(lambda: not widget.busy, timeout=PATIENCE)

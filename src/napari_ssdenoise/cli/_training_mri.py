@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from napari_ssdenoise._words import counted
 from napari_ssdenoise.algorithms import RECONSTRUCTION
 from napari_ssdenoise.cli._program import Stopped, seconds_since_start
 from napari_ssdenoise.cli._report import duration
@@ -56,7 +57,8 @@ def train_mri(
     sources = [open_kspace(path, axes=axes) for path in inputs]
     for source in sources:
         slices, coils, rows, columns = source.shape
-        reporter.say(f"k-space: {source.name}, {slices} slice(s), {coils} coil(s), {rows} x {columns}")
+        size = f"{counted(slices, 'slice')}, {counted(coils, 'coil')}, {rows} x {columns}"
+        reporter.say(f"k-space: {source.name}, {size}")
     reporter.say("estimating coil maps…")
     options = {"steps": flags["steps"] or 2000, "seed": flags["seed"], "device": flags["device"]}
     trainer = ReconstructionTrainer(sources, **options)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from napari_ssdenoise._words import counted
 from napari_ssdenoise.batch import known_suffix
 from napari_ssdenoise.cli._program import Stopped, common, seconds_since_start
 from napari_ssdenoise.cli._report import Reporter, duration
@@ -65,7 +66,7 @@ def command(source: Path, target: Path, *, as_json: bool, **flags: Any) -> None:
         check_output(path, overwrite=flags["overwrite"], folder=known_suffix(path).endswith(".zarr"))
     reconstructor = _open(source, flags)
     slices, coils, rows, columns = reconstructor.kspace.shape
-    reporter.say(f"k-space: {slices} slice(s), {coils} coil(s), {rows} x {columns}")
+    reporter.say(f"k-space: {counted(slices, 'slice')}, {counted(coils, 'coil')}, {rows} x {columns}")
     reference = _reference(flags["reference"], reconstructor)
     started = time.perf_counter()
     result = _run(reconstructor, reporter)
@@ -158,9 +159,8 @@ def _reference(path: Path | None, reconstructor: Reconstructor) -> Volume | None
     reference = open_volume(path)
     slices, _, *plane = reconstructor.kspace.shape
     if reference.shape not in ((slices, *plane), *([tuple(plane)] if slices == 1 else [])):
-        raise ValueError(
-            f"the reference {path} {reference.shape} does not fit {slices} slice(s) of {plane[0]} x {plane[1]}."
-        )
+        image = f"{counted(slices, 'slice')} of {plane[0]} x {plane[1]}"
+        raise ValueError(f"the reference {path} {reference.shape} does not fit {image}.")
     return reference
 
 

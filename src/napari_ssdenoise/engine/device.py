@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from napari_ssdenoise._words import counted
+
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
@@ -45,7 +47,7 @@ def describe_device(device: torch.device, dtype: torch.dtype | None = None) -> s
     if device.type == "mps":
         return f"Apple GPU, {precision}"
     threads = torch.get_num_threads()
-    return f"CPU, {threads} thread{'s' if threads > 1 else ''}, {precision}"
+    return f"CPU, {counted(threads, 'thread')}, {precision}"
 
 
 def choose_precision(device: torch.device, precision: Precision = "auto") -> torch.dtype:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from math import ceil, lcm, log2, prod
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from napari_ssdenoise._words import counted
 from napari_ssdenoise.complex_parts import AXIS, is_parts
 from napari_ssdenoise.engine.memory import format_memory, memory_limits
 from napari_ssdenoise.engine.predict import BYTES_AROUND
@@ -103,7 +104,8 @@ class Plan:
         sizes = " x ".join(str(n) for n in self.tiles.tile)
         how = f", {self.slab} planes of {self.spatial[self.axis]} at a time" if self.slab else ""
         halo = f"{1 - 1 / self.work:.0%} of the work in halos"
-        return f"{len(self.tiles)} tile(s) of {sizes} ({self.spatial}){how}; {halo}; {format_memory(self.bytes)}"
+        tiles = counted(len(self.tiles), "tile")
+        return f"{tiles} of {sizes} ({self.spatial}){how}; {halo}; {format_memory(self.bytes)}"
 
     def split(self, jobs: int) -> Plan:
         """Cut the tiles along the flow until there are ``jobs`` of them, as long as halos stay affordable."""

@@ -9,6 +9,7 @@ from napari.viewer import Viewer
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
+from napari_ssdenoise._words import counted
 from napari_ssdenoise.axes import Channels, Layout, default_spatial, parse_axes
 from napari_ssdenoise.volume import Volume, require_intensities
 from napari_ssdenoise.widgets._form import add_row, form_layout
@@ -218,7 +219,7 @@ class InputPanel(LayerPanel):
             count *= n
         what = "volume" if layout.spatial == "ZYX" else "film" if "T" in layout.spatial else "image"
         size = " x ".join(str(n) for n in sizes)
-        return f"Ready: {count} {what}{'s' if count > 1 else ''} of {size} pixels to learn from.{_advice(volume)}"
+        return f"Ready: {counted(count, what)} of {size} pixels to learn from.{_advice(volume)}"
 
     def disconnect_viewer(self) -> None:
         """Listen no longer."""

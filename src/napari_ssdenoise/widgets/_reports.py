@@ -11,6 +11,7 @@ from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import QLabel, QPushButton, QWidget
 
 from napari_ssdenoise._errors import explain, is_input_error
+from napari_ssdenoise._words import counted
 from napari_ssdenoise.algorithms import list_algorithms, settings
 from napari_ssdenoise.algorithms._base import AUTO
 from napari_ssdenoise.widgets._colors import Colors, Painted, Tone, in_tone, set_tone
@@ -168,7 +169,7 @@ def describe_settings(key: str, values: dict[str, Any]) -> list[str]:
 def quality_summary(report: Any) -> str:
     """Say in a few words what a result is worth."""
     count = len(report.warnings)
-    warned = f"{count} warning{'s' if count > 1 else ''}" if count else "no warnings"
+    warned = counted(count, "warning") if count else "no warnings"
     return warned if report.psnr is None else f"about {report.psnr.value:.0f} dB, {warned}"
 
 

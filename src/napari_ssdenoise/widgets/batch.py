@@ -10,6 +10,7 @@ from napari.viewer import Viewer
 from qtpy.QtCore import QObject
 from qtpy.QtWidgets import QComboBox, QFileDialog, QLineEdit, QPushButton, QWidget
 
+from napari_ssdenoise._words import counted
 from napari_ssdenoise.batch import Begun, Job, Outcome
 from napari_ssdenoise.widgets._batch_panel import ImageTable, OutputPanel
 from napari_ssdenoise.widgets._batch_work import BatchDenoising, Share, require_uncertainty
@@ -139,7 +140,7 @@ class BatchWidget(WorkingWidget):
         try:
             work = self._work()
             count = len(work.jobs)
-            text, error = f"Ready: {count} image{'s' if count > 1 else ''} to denoise.", False
+            text, error = f"Ready: {counted(count, 'image')} to denoise.", False
         except ValueError as refusal:
             text, error = problem(refusal), bool(self.images.entries)
             work = None

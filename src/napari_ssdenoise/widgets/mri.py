@@ -11,6 +11,7 @@ from napari.viewer import Viewer
 from qtpy.QtCore import QObject, Qt
 from qtpy.QtWidgets import QComboBox, QLabel, QLineEdit, QPushButton, QSpinBox, QWidget
 
+from napari_ssdenoise._words import counted
 from napari_ssdenoise.io.kspace import KSpace
 from napari_ssdenoise.widgets._control import Control
 from napari_ssdenoise.widgets._dialogs import ask_kspace
@@ -258,7 +259,7 @@ class ReconstructWidget(WorkingWidget):
         if layer is not None:
             try:
                 slices, coils, rows, columns = kspace_of(layer).shape
-                text, error = f"Ready: {slices} slice(s), {coils} coil(s), {rows} x {columns}.", False
+                text, error = f"Ready: {counted(slices, 'slice')}, {counted(coils, 'coil')}, {rows} x {columns}.", False
             except ValueError as refusal:
                 text = problem(refusal)
         self.run.say_check("" if self.busy else text, error and layer is not None)
