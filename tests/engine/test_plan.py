@@ -192,7 +192,7 @@ def test_plans_split_for_workers_cover_everything_once(make_model: Any, jobs: in
 def test_a_plan_says_itself(make_model: Any) -> None:
     text = plan_of(make_model("ZYX"), shaped("ZYX", 300, 600, 800), "100 MB").describe()
     assert re.fullmatch(
-        r"\d+ tile\(s\) of \d+ x \d+ x \d+ \(ZYX\), \d+ planes of [ZY] at a time; \d+% of the work in halos; [\d.]+ MB",
+        r"\d+ tiles of \d+ x \d+ x \d+ \(ZYX\), \d+ planes of [ZY] at a time; \d+% of the work in halos; [\d.]+ MB",
         text,
     )
     assert "at a time" not in plan_of(make_model("YX"), shaped("YX", 60, 80), "100 MB").describe()
