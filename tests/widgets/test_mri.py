@@ -108,7 +108,7 @@ def test_images_are_refused_and_complex_layers_are_kspace(
     assert "is an image, not k-space" in widget.run.check.text()
     assert not widget.run.run.isEnabled()
     viewer.add_image(np.abs(kspace), metadata={"complex": {"part": "magnitude", "data": kspace}})
-    assert "4 coil(s), 48 x 40" in widget.run.check.text()
+    assert "4 coils, 48 x 40" in widget.run.check.text()
 
 
 def test_files_are_opened_by_the_button_and_the_reader(

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_ssdenoise._words import counted
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -43,8 +45,8 @@ def fit_mask(mask: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.bool_]:
         mask = np.broadcast_to(mask, (rows, columns))
     if mask.shape not in ((rows, columns), (slices, rows, columns)):
         raise ValueError(
-            f"the sampling mask {mask.shape} does not fit k-space of {rows} x {columns} in {slices} slice(s). Give "
-            f"({columns},) for columns, ({rows},) for rows, ({rows}, {columns}), or one such mask per slice."
+            f"the sampling mask {mask.shape} does not fit k-space of {counted(slices, 'slice')} of {rows} x {columns}. "
+            f"Give ({columns},) for columns, ({rows},) for rows, ({rows}, {columns}), or one such mask per slice."
         )
     if not mask.any():
         raise ValueError("the sampling mask selects no sample at all. It has 1 where k-space was acquired.")
