@@ -46,11 +46,14 @@ def test_texts_and_curves_follow_the_theme(make_napari_viewer):
     widget.run.say("Something is wrong.", error=True)
     widget.run.quality.show_report("1 warning", in_tone(Tone.BAD, "structure"), unfold=True)
     widget.run.curve.clear()
+    for step in range(3):
+        widget.run.curve.add(step, 1.0)
     for theme, tones in (("dark", ON_DARK), ("light", ON_LIGHT)):
         viewer.theme = theme
         assert color_of(widget.run.status) == tones[Tone.BAD]
         assert tones[Tone.BAD] in widget.run.quality.text.text()
         assert widget.run.curve._curve.opts["pen"].color().name() == Colors.of(viewer).curve
+        assert widget.run.curve.isHidden(), "nothing was drawn yet"
     widget.run.say("All is well.")
     assert color_of(widget.run.status) == get_theme("light").text.as_hex()
 

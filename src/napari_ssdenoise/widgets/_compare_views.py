@@ -127,10 +127,10 @@ class ProfilePlot(Plot):
     ) -> None:
         """Show values over something, by name; the first one faint. ``axes``: what the two are called."""
         self._lines, self._axes = lines, axes
-        self.draw()
+        self.recolor()
         self.setVisible(True)
 
-    def draw(self) -> None:
+    def recolor(self) -> None:
         plot, axes = self.painted(), self._axes
         import pyqtgraph
 

@@ -134,16 +134,16 @@ class RiskPlot(Plot):
     def add(self, training: DataTraining) -> None:
         """Show one more measurement."""
         self.points.append((training.size, training.risk))
-        self.draw()
+        self.recolor()
         self.setVisible(True)
 
     def show_study(self, study: DataStudy) -> None:
         """Show all measurements, the curve through them, and what endlessly many images would leave."""
         self.points, self.study = [(t.size, t.risk) for t in study.trainings], study
-        self.draw()
+        self.recolor()
         self.setVisible(True)
 
-    def draw(self) -> None:
+    def recolor(self) -> None:
         self._draw_points()
         if self.study is not None:
             self._draw_curve(self.study)

@@ -33,14 +33,14 @@ class Plot(Painted):
         """Name the axes of a new ``PlotWidget``, and the like."""
         raise NotImplementedError
 
-    def draw(self) -> None:
-        """Show what is known, in the colours as they are now."""
+    def recolor(self) -> None:
+        """Show what is known in the colours as they are now; what is hidden stays so."""
         raise NotImplementedError
 
     def paint(self, colors: Colors) -> None:
         super().paint(colors)
         if self._plot is not None:
-            self.draw()
+            self.recolor()
 
     def painted(self) -> Any:
         """Return the ``PlotWidget``, in the text colour as it is now."""
@@ -96,7 +96,7 @@ class LossCurve(Plot):
     def clear(self) -> None:
         """Begin a new curve."""
         self._steps, self._losses = [], []
-        self._set_pens()
+        self.recolor()
         self._curve.setData([], [])
         self._dots.setData([], [])
 
@@ -105,12 +105,7 @@ class LossCurve(Plot):
         self._steps.append(step)
         self._losses.append(loss)
 
-    def paint(self, colors: Colors) -> None:
-        super().paint(colors)
-        if self._plot is not None:
-            self._set_pens()
-
-    def _set_pens(self) -> None:
+    def recolor(self) -> None:
         self.painted()
         import pyqtgraph
 
