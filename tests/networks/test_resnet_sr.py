@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 
 def lively(ndim: int, width: int = 6, depth: int = 8) -> ResidualNet:
-    """Return a network with random weights, the last layer's no smaller than the others'."""
+    """Return a network through which signals pass no weaker than they come."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         body = ResidualNet(ndim, width=width, depth=depth)
-        last: Any = body[-1]
-        torch.nn.init.kaiming_normal_(last.weight)
+        for weight in (p for p in body.parameters() if p.ndim > 1):
+            torch.nn.init.kaiming_normal_(weight)
     return body.eval()
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from napari_ssdenoise.algorithms._super_resolution import SuperResolution
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Generator, Tensor
 
     from napari_ssdenoise.algorithms._base import Network
@@ -53,6 +55,17 @@ class ZeroShotSuperResolution(SuperResolution):
         "better, and up to eight times as slow to apply.",
     ] = True
 
+    def optimizer(self, parameters: Sequence[Tensor]) -> Any:
+        """Make AdamW, with centred gradients: no filter learns to answer to brightness (Yong et al. 2020, eq. 1).
+
+        All that a layer receives is positive, so at this rate a filter's weights, moved alike, shift the whole image by
+        more than there is to sharpen in a smooth one; back and forth, until no filter answers to anything any more.
+        """
+        for kernel in parameters:
+            if kernel.ndim > 1:
+                kernel.register_hook(_centred)  # type: ignore[no-untyped-call]
+        return super().optimizer(parameters)
+
     def loss(self, network: Network, batch: Batch, rng: Generator) -> Tensor:
         """Return the error on fathers of the image's scale, or of a smaller or a larger one."""
         resolver: Any = network
@@ -76,6 +89,11 @@ class ZeroShotSuperResolution(SuperResolution):
         least = 4 * max(self.factor, self.factor_z)
         size = [max(least, int(n * scale) // self.factor * self.factor) for n in fathers.shape[2:]]
         return F.interpolate(fathers.float(), size, mode="bicubic", antialias=True)
+
+
+def _centred(gradient: Tensor) -> Tensor:
+    """Subtract from the gradient of each filter its mean over the filter's weights."""
+    return gradient - gradient.mean(tuple(range(1, gradient.ndim)), keepdim=True)
 
 
 def _finer(network: Any, fathers: Tensor, degradation: Degradation, rng: Generator) -> Tensor:

@@ -41,7 +41,7 @@ class ResidualNet(nn.Sequential):
         self.ndim, self.depth, self.width = ndim, depth, width
         for layer in self:
             if isinstance(layer, CONV[ndim]):
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.xavier_normal_(layer.weight)  # as ZSSR does; larger ones learn worse
                 nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
         last: Any = self[-1]
         nn.init.normal_(last.weight, std=1e-3)  # begin close to the enlarged image
