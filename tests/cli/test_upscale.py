@@ -319,7 +319,7 @@ def test_every_setting_is_a_flag():
         (("--adapt", "1.5"), "'1.5' is neither"),
         (("--method", "espcn"), "espcn"),
         (("--factor", "99"), "factor=99 is outside [1, 8]"),
-        (("--scales",), "--scales is a setting of zssr, not of interpolation"),
+        (("--gradual",), "--gradual is a setting of zssr, not of interpolation"),
         (("--dtype", "complex64"), "complex64"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,

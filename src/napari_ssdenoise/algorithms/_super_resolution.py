@@ -82,6 +82,11 @@ class SuperResolution(Algorithm):
         "Sharpen the image in all poses (flipped, Y and X exchanged) that its blur allows, and average: a little "
         "better, and up to eight times as slow to apply.",
     ] = False
+    scales: Annotated[
+        bool,
+        {"label": "Smaller copies", "advanced": True},
+        "Learn from smaller copies of the image too (planes only): small structures look like larger ones.",
+    ] = True
     son_noise: Annotated[
         float,
         {"min": 0.0, "max": 1.0, "step": 0.001, "label": "Noise on the son", "advanced": True},
@@ -141,7 +146,19 @@ class SuperResolution(Algorithm):
     def loss(self, network: Network, batch: Batch, rng: Generator) -> Tensor:
         """Return the mean absolute error of the fathers made of their sons (Shocher et al. 2018, section 3)."""
         resolver: Any = network
-        return self.error(network, batch.noisy, resolver.degradation, rng)
+        return self.error(network, self.rescaled(batch.noisy, rng), resolver.degradation, rng)
+
+    def rescaled(self, fathers: Tensor, rng: Generator) -> Tensor:
+        """Return fathers (B, C, *spatial), every other time reduced, at most to half their size, if they are planes."""
+        import torch
+        import torch.nn.functional as F
+
+        if fathers.ndim > 4 or not self.scales or float(torch.rand((), generator=rng)) >= 0.5:
+            return fathers
+        scale = 1 - 0.5 * float(torch.rand((), generator=rng)) ** 2
+        least = 4 * max(self.factor, self.factor_z)
+        size = [max(least, int(n * scale) // self.factor * self.factor) for n in fathers.shape[2:]]
+        return F.interpolate(fathers.float(), size, mode="bicubic", antialias=True)
 
     def error(self, network: Network, fathers: Tensor, degradation: Degradation, rng: Generator) -> Tensor:
         """Return the mean absolute error of fathers (B, C, *spatial) made of the sons that a degradation gives."""

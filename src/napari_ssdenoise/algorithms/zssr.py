@@ -37,12 +37,6 @@ class ZeroShotSuperResolution(SuperResolution):
         {"min": 1e-5, "max": 0.1, "step": 1e-4, "label": "Learning rate", "advanced": True},
         "Adam's step size before annealing.",
     ] = 1e-3
-    scales: Annotated[
-        bool,
-        {"label": "Smaller copies", "advanced": True},
-        "Learn from smaller copies of the image too (planes only).",
-    ] = True
-
     gradual: Annotated[
         bool,
         {"label": "Gradual factors", "advanced": True},
@@ -77,18 +71,7 @@ class ZeroShotSuperResolution(SuperResolution):
                 degradation = half
             elif kind < 2:
                 fathers = _finer(network, fathers, half, rng)
-        if self.scales and fathers.ndim == 4 and _random(rng) < 0.5:
-            fathers = self._smaller(fathers, rng)
-        return self.error(network, fathers, degradation, rng)
-
-    def _smaller(self, fathers: Tensor, rng: Generator) -> Tensor:
-        """Reduce fathers (B, C, y, x), at most to half their size."""
-        import torch.nn.functional as F
-
-        scale = 1 - 0.5 * _random(rng) ** 2
-        least = 4 * max(self.factor, self.factor_z)
-        size = [max(least, int(n * scale) // self.factor * self.factor) for n in fathers.shape[2:]]
-        return F.interpolate(fathers.float(), size, mode="bicubic", antialias=True)
+        return self.error(network, self.rescaled(fathers, rng), degradation, rng)
 
 
 def _centred(gradient: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ from napari_ssdenoise.widgets._upscaling import Upscale
 BEST_UPDATES = 200  # at most, where updates go on until they stop helping
 # For benchmarks and experiments: the command line and Python have them.
 _ELSEWHERE = ("grid", "patch", "batch", "descent")
-_NOTHING_LEARNT = ("son_noise", "learning_rate")
+_NOTHING_LEARNT = ("scales", "son_noise", "learning_rate")
 _KEPT = ("factor", "factor_z", "kernel")  # whatever the method
 
 
