@@ -76,9 +76,9 @@ class Way:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-# As published: plain gradient descent, and no back-projection. The loss is in units of the image's deviation, so this
-# rate is one of about 0.01 for grey values from 0 to 1.
-SGD = {"descent": "sgd", "learning_rate": 2e-3, "back_projections": 0}
+# As published: plain gradient descent, no smaller copies, and no back-projection. The loss is in units of the image's
+# deviation, so this rate is one of about 0.01 for grey values from 0 to 1.
+SGD = {"descent": "sgd", "learning_rate": 2e-3, "scales": False, "back_projections": 0}
 POSES = {"ensemble": True}  # zssr takes all poses anyway, as published
 WAYS = {
     "cubic": Way("bicubic"),

@@ -7,8 +7,9 @@
 
 A start is a name and the file of its weights, as ``training/superresolution.py`` writes it; ``random`` needs none. The
 first three draw PSNR against the number of updates, in the mean of the Set5 images blurred with variance 2 (g_d 2.0): with
-plain gradient descent, as published, and as this program does it, with Adam and two back-projections. ``picture`` shows
-the first update at work on a part of scikit-image's camera image, which none of the shipped weights has seen.
+plain gradient descent, as published, and with Adam and two back-projections; from the image alone, not from smaller copies
+as well, as the program learns by default. ``picture`` shows the first update at work on a part of scikit-image's camera
+image, which none of the shipped weights has seen.
 
 Each measurement is a line of JSON in ``--results``, and is not repeated. Drawing takes matplotlib.
 """  # noqa: E501 - commands to copy
@@ -91,7 +92,7 @@ def adapting(
     volume: ssd.Volume, made: Degradation, start: Start, descent: str, updates: tuple[int, ...]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield the image as it is after each of some numbers of updates: plain, and after two back-projections."""
-    settings = {"descent": descent, "learning_rate": RATES[descent], "back_projections": 0}
+    settings = {"descent": descent, "learning_rate": RATES[descent], "scales": False, "back_projections": 0}
     upscaler = begin(volume, made, Way("mzsr", updates[-1], settings), start.weights)
     coarse = torch.from_numpy(volume.data)[None, None]
     for count in updates:
