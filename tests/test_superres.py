@@ -73,6 +73,23 @@ def test_the_result_lies_where_the_sharp_image_lay(grid: Any, clean_image: NDArr
     assert error(found) < 0.1 * min(moved)
 
 
+@pytest.mark.parametrize("method", ["ibp", "mzsr"])
+@pytest.mark.parametrize("factor", [2, 3, 4])
+@pytest.mark.parametrize("along_z", [False, True], ids=["plane", "z"])
+def test_a_spot_stays_where_it_is(method: str, factor: int, along_z: bool) -> None:
+    spot = np.zeros((21, 36, 38) if along_z else (41, 43), np.float32)
+    place = (10, 18, 17) if along_z else (20, 17)
+    spot[place] = 1000
+    plane, z = ({"factor": factor, "kernel": "1.2"}, {"factor": 1, "factor_z": factor, "kernel": "1.5,0,0"})
+    # No updates: what is learnt from a single spot may well be lopsided.
+    fine = upscale(Volume(spot, "ZYX"[-spot.ndim :], (0.5,) * spot.ndim), method, adapt=0, **(z if along_z else plane))
+    pixels = np.asarray(fine, float)
+    for axis, (scale, translate) in enumerate(zip(fine.scale, fine.translate, strict=True)):
+        profile = pixels.sum(tuple(a for a in range(pixels.ndim) if a != axis))
+        centroid = (profile * np.arange(len(profile))).sum() / profile.sum()
+        assert centroid * scale + translate == pytest.approx(0.5 * place[axis], abs=0.05 * 0.5)  # of an old pixel
+
+
 def test_it_is_part_of_the_package(image: Volume) -> None:
     assert ssd.upscale is upscale
     assert ssd.Upscaler is Upscaler
