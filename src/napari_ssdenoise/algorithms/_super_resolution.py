@@ -150,12 +150,11 @@ class SuperResolution(Algorithm):
 
     def rescaled(self, fathers: Tensor, rng: Generator) -> Tensor:
         """Return fathers (B, C, *spatial), every other time reduced, at most to half their size, if they are planes."""
-        import torch
         import torch.nn.functional as F
 
-        if fathers.ndim > 4 or not self.scales or float(torch.rand((), generator=rng)) >= 0.5:
+        if fathers.ndim > 4 or not self.scales or drawn(rng) >= 0.5:
             return fathers
-        scale = 1 - 0.5 * float(torch.rand((), generator=rng)) ** 2
+        scale = 1 - 0.5 * drawn(rng) ** 2
         least = 4 * max(self.factor, self.factor_z)
         size = [max(least, int(n * scale) // self.factor * self.factor) for n in fathers.shape[2:]]
         return F.interpolate(fathers.float(), size, mode="bicubic", antialias=True)
@@ -173,6 +172,13 @@ class SuperResolution(Algorithm):
             sons = sons + self.son_noise * torch.randn(sons.shape, generator=rng).to(sons.device)
         found: Tensor = resolver.sharpen(degradation.up(sons)).float() - fathers
         return found.abs().mean()
+
+
+def drawn(rng: Generator) -> float:
+    """Draw a number between 0 and 1."""
+    import torch
+
+    return float(torch.rand((), generator=rng))
 
 
 def _turned(images: Tensor, rng: Generator) -> Tensor:

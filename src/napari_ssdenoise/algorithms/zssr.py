@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from napari_ssdenoise.algorithms._super_resolution import SuperResolution
+from napari_ssdenoise.algorithms._super_resolution import SuperResolution, drawn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,7 +66,7 @@ class ZeroShotSuperResolution(SuperResolution):
         fathers, degradation = batch.noisy, resolver.degradation
         if self.gradual and self.factor >= 4 and self.factor % 2 == 0 and self.factor_z == 1:
             half = degradation.coarser(2)
-            kind = 3 * _random(rng)
+            kind = 3 * drawn(rng)
             if batch.progress < 0.5 or kind < 1:
                 degradation = half
             elif kind < 2:
@@ -86,12 +86,5 @@ def _finer(network: Any, fathers: Tensor, degradation: Degradation, rng: Generat
     with torch.no_grad():
         finer: Tensor = network.sharpen(degradation.up(fathers)).float()
     for d, n in enumerate(fathers.shape[2:], 2):
-        finer = finer.narrow(d, int(_random(rng) * (finer.shape[d] - n + 1)), n)
+        finer = finer.narrow(d, int(drawn(rng) * (finer.shape[d] - n + 1)), n)
     return finer
-
-
-def _random(rng: Generator) -> float:
-    """Draw a number between 0 and 1."""
-    import torch
-
-    return float(torch.rand((), generator=rng))
