@@ -7,13 +7,14 @@ Groups of images (folders of ``--data``):
 - ``bsd68``: photographs, sigma 25; the networks learn from the 400 noisy crops of BSD400, once for all 68 images.
 - ``fmd``: seven kinds of fluorescence images; the networks learn from four noisy frames, the first is scored.
 - ``w2s``: single wide-field frames against the mean of 400, up to contrast and brightness (affine fit).
-- ``cc15``: photographs of real cameras, in colour; noise that neighbouring pixels share.
+- ``cc15``: photographs of real cameras, each colour by itself; noise that neighbouring pixels share.
 - ``synthetic``: the samples that come with the program: an image, a stack, and a time-lapse.
 
 ``gaussian`` is the Gaussian filter that comes closest to the truth, ``nlm`` and ``bm3d`` (``pip install scikit-image
 bm3d``; left out where missing) are told the noise. ``careamics`` is Noise2Void of CAREamics, of planes only, run by the
 Python of an environment that has it (``--careamics``). ``mean`` is that of all frames, and ``n2n mean`` the mean of all
-frames denoised. ``auto`` is what the diagnosis recommends. ``scratch`` begins with random weights.
+frames denoised. ``auto`` is what the diagnosis recommends. ``scratch`` begins with random weights, ``lattice`` sees
+every other pixel.
 
 Each measurement is a line of JSON in ``--results`` and is not repeated. ``--pictures`` adds what it looks like.
 """
@@ -29,7 +30,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from blindspot import bm3d
@@ -48,6 +49,7 @@ TRAINED: dict[str, tuple[str, dict[str, Any]]] = {
     "nb2nb scratch": ("nb2nb", {"from_scratch": True}),
     "blindspot": ("blindspot", {}),
     "blindspot scratch": ("blindspot", {"from_scratch": True}),
+    "blindspot lattice": ("blindspot", {"lattice": "2"}),
     "sasl": ("sasl", {}),
     "n2n": ("n2n", {"pairs": "frames", "frame_distance": 3}),
     "auto": ("auto", {}),
@@ -73,6 +75,8 @@ class Data:
         ``sigma``, or ``sigma`` (read noise), ``gain`` and ``offset``; empty if unknown.
     affine
         Fit contrast and brightness before scoring.
+    channels
+        Whether networks see colours at once.
     """
 
     learn: ssd.Volume
@@ -80,6 +84,7 @@ class Data:
     span: float = 255.0
     noise: dict[str, float] = field(default_factory=dict)
     affine: bool = False
+    channels: Literal["auto", "independent"] = "auto"
 
     @property
     def has_frames(self) -> bool:
@@ -175,7 +180,7 @@ def cc15(folder: Path) -> Iterator[Case]:
 
         def load(path: Path = path) -> Data:
             truth = np.asarray(ssd.open_volume(path.with_name(path.name.replace("_real", "_mean"))), np.float32)
-            return one(np.asarray(ssd.open_volume(path)), truth, "YXS")
+            return one(np.asarray(ssd.open_volume(path)), truth, "YXS", channels="independent")
 
         yield path.stem.removesuffix("_real"), load
 
@@ -245,7 +250,7 @@ def trained(method: str, data: Data, budget: dict[str, Any]) -> tuple[list[np.nd
     if key == "auto":
         found = ssd.diagnose(data.learn)
         key, values = found.algorithm, dict(found.settings)
-    trainer = ssd.Trainer(get_algorithm(key, **values), data.learn, **budget)
+    trainer = ssd.Trainer(get_algorithm(key, **values), data.learn, channels=data.channels, **budget)
     for _ in trainer:
         pass
     model = trainer.model

@@ -148,6 +148,11 @@ class Layout:
         """Axes along which images are independent of each other."""
         return "".join(a for a in self.axes if a not in self.spatial + self.channel)
 
+    @property
+    def channel_images(self) -> str:
+        """Axis whose entries are images of one channel each, or ``""``: colours, fluorescence channels."""
+        return next((a for a in "SC" if a in self.batch), "")
+
     def sizes(self, axes: str, shape: Sequence[int]) -> tuple[int, ...]:
         """Return the lengths of the named axes, in the order asked for."""
         return tuple(shape[self.axes.index(a)] for a in axes)

@@ -126,11 +126,12 @@ def test_no_target_stands_elsewhere_in_the_disturbed_input(monkeypatch: pytest.M
                 assert where in ([], [[y, x]])
 
 
-def test_auto_finds_the_noise_of_every_channel() -> None:
+@pytest.mark.parametrize("axis", [0, 2])
+def test_auto_finds_the_noise_of_every_channel(axis: int) -> None:
     scene = waves(192, 192)
     rng = np.random.default_rng(0)
-    film = np.stack([noisy(scene, 5.0), 2.0 * rng.poisson(scene).astype(np.float32) + 50])
-    volume = Volume(film, "CYX")
+    film = np.stack([noisy(scene, 5.0), *(2.0 * rng.poisson(scene, (2, *scene.shape)).astype(np.float32) + 50)])
+    volume = Volume(film, "CYX") if axis == 0 else Volume(film.transpose(1, 2, 0), "YXS")
     trainer = ssd.Trainer(BlindSpot(depth=1, width=8), volume, steps=1)
     assert trainer.algorithm.noise == "poisson-gaussian"
     means, stds = trainer.normalization.mean, trainer.normalization.std

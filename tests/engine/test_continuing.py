@@ -39,6 +39,13 @@ def test_what_the_first_images_decided_is_found_anew() -> None:
     assert again.algorithm.sigma == pytest.approx(40, rel=0.1)
 
 
+def test_colours_that_were_learnt_together_stay_so() -> None:
+    colours = ssd.Volume(noisy(0, shape=(48, 48, 3)), "YXS")
+    together = ssd.train(colours, BlindSpot(**SMALL, noise="gaussian"), steps=1, channels="joint")
+    assert ssd.train(colours, start=together, steps=1).geometry.n_channels == 3
+    assert ssd.train(colours, BlindSpot(**SMALL, noise="gaussian"), steps=1).geometry.n_channels == 1
+
+
 def test_other_networks_are_refused() -> None:
     model = ssd.train(noisy(0), Noise2Void(**SMALL), steps=1)
     with pytest.raises(ValueError, match="another kind of network"):

@@ -219,6 +219,7 @@ def test_several_images_of_different_sizes() -> None:
         ("CYX", (2, 32, 32), {}, ("YX", 1)),
         ("CYX", (2, 32, 32), {"channels": "joint"}, ("YX", 2)),
         ("YXS", (32, 32, 3), {}, ("YX", 3)),
+        ("YXS", (32, 32, 3), {"channels": "independent"}, ("YX", 1)),
         ("ZYX", (20, 32, 32), {}, ("ZYX", 1)),
         ("ZYX", (4, 32, 32), {}, ("YX", 1)),
         ("TZCYX", (2, 9, 2, 32, 32), {"channels": "joint"}, ("ZYX", 2)),
@@ -234,11 +235,13 @@ def test_geometries(axes: str, shape: tuple[int, ...], options: dict[str, Any], 
     assert np.isfinite(result).all()
 
 
-def test_channels_have_their_own_normalisation() -> None:
-    image = np.stack([noise(32, 32), 1000 + 50 * noise(32, 32, seed=1)])
-    model = train(Volume(image, "CYX"), tiny(), steps=2)
+@pytest.mark.parametrize("axis", ["C", "S"])
+def test_channels_have_their_own_normalisation(axis: str) -> None:
+    image = np.stack([noise(32, 32), 1000 + 50 * noise(32, 32, seed=1), noise(32, 32, seed=2)])
+    volume = Volume(image if axis == "C" else image.transpose(1, 2, 0), "CYX" if axis == "C" else "YXS")
+    model = train(volume, tiny(), steps=2, channels="independent")
     assert model.normalization.mean[1] > 10 * model.normalization.mean[0]
-    medians = np.median(model.predict(Volume(image, "CYX")), axis=(1, 2))
+    medians = np.median(model.predict(volume), axis=(1, 2) if axis == "C" else (0, 1))
     np.testing.assert_allclose(medians, np.median(image, axis=(1, 2)), rtol=0.5)
 
 

@@ -136,6 +136,8 @@ class Algorithm(ABC):
     weight_decay: ClassVar[float] = 0.0
     # Whether some pixels are spared in training, for `calibrate`.
     spares: ClassVar[bool] = False
+    # Whether each colour of RGB is an image by itself, where the user leaves that open.
+    colours_apart: ClassVar[bool] = False
     # Side of the training patches along Y and X where `patch` is 0.
     patch_side: ClassVar[int] = 64
 

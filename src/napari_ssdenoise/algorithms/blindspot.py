@@ -63,6 +63,9 @@ class BlindSpot(WarmStarted):
     steady: ClassVar[float] = 0.5
     weight_decay: ClassVar[float] = 0.2
     spares: ClassVar[bool] = True
+    # A camera makes most colours of a pixel out of its neighbours: colours share noise, which the posterior of all at
+    # once takes for signal (benchmarks/README.md). And the weights that come with the program are of one channel.
+    colours_apart: ClassVar[bool] = True
     weights: ClassVar[str] = "denoising-blindspot.safetensors"
 
     learning_rate: Annotated[

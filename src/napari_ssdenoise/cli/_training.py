@@ -134,7 +134,7 @@ def training_options(command: Command, default: str = DEFAULT_ALGORITHM, more: t
         click.option(
             "--channels",
             type=click.Choice(["auto", "independent", "joint"]),
-            help="Each channel by itself, or all at once; auto: joint for RGB only.",
+            help="Each channel by itself, or all at once; auto: joint for RGB only, and not with blindspot.",
         ),
         click.option(
             "--target",

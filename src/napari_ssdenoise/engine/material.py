@@ -72,8 +72,9 @@ class Material:
         ValueError
             If they cannot be trained on.
         """
-        if channels == "auto" and any(map(is_parts, volumes)):
-            channels = "independent"  # twice as many images to learn from; see benchmarks/README.md
+        # Of complex images, parts are twice as many images to learn from; see benchmarks/README.md.
+        if channels == "auto" and (algorithm.colours_apart or any(map(is_parts, volumes))):
+            channels = "independent"
         layouts = [Layout.choose(v.axes, v.shape, spatial, channels) for v in volumes]
         scenes = algorithm.scenes(volumes, layouts, targets)
         views = _views(scenes)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_ssdenoise.complex_parts import is_parts
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -54,8 +56,10 @@ class View:
 
     @property
     def channel(self) -> int:
-        """Index of this image's first channel among all that are normalised: along C where channels are images."""
-        return self.channels * self.index[self.layout.batch.index("C")] if "C" in self.layout.batch else 0
+        """Index of this image's first channel among all that are normalised: not 0 where channels are images."""
+        # Real and imaginary part are normalised alike.
+        axis = self.layout.channel_images if not is_parts(self.volume) else "C" * ("C" in self.layout.batch)
+        return self.channels * self.index[self.layout.batch.index(axis)] if axis else 0
 
     def read(self, region: Sequence[slice]) -> NDArray[Any]:
         """Read ``(channels, *region)`` and refuse values that no network can take.

@@ -91,7 +91,7 @@ class Trainer(Iterator[TrainStep]):
         Axes to convolve over: ``"YX"``, ``"ZYX"``, or ``"TYX"`` to use neighbouring frames as context.
     channels
         ``"independent"``: every channel is an image by itself; ``"joint"``: the network sees all of them at once;
-        ``"auto"``: joint for RGB only. Of complex images, real and imaginary part are channels.
+        ``"auto"``: joint for RGB only, and not in `blindspot`. Of complex images, real and imaginary part are channels.
     start
         A trained model whose weights to go on from; the normalisation, and what it had measured of its images' noise,
         are found anew.
@@ -136,6 +136,8 @@ class Trainer(Iterator[TrainStep]):
         self.history: list[tuple[int, float, float]] = []
         self.held_out: list[tuple[int, float, float]] = []
 
+        if start and channels == "auto":
+            channels = "joint" if start.geometry.n_channels > 1 else "independent"
         material = Material.of(
             self.algorithm, self.volumes, self.targets, spatial=spatial, channels=channels, seed=seed
         )

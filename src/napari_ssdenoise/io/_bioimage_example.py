@@ -29,7 +29,7 @@ def example(model: TrainedModel, sample: Any, shape: Sequence[int], channels: in
     volume, layout = model.fit(sample)
     middle = {axis: volume.sizes[axis] // 2 for axis in layout.batch}
     count = 1 if model.geometry.n_channels > 1 else channels
-    found = volume.sizes.get("C", 1) if "C" in layout.batch else 1
+    found = volume.sizes.get(layout.channel_images, 1)
     if found < count:
         raise ValueError(f"the model knows {count} channels, but the sample {volume.name!r} has {found}.")
     region = []
@@ -38,7 +38,7 @@ def example(model: TrainedModel, sample: Any, shape: Sequence[int], channels: in
         region.append(slice(first, min(n, first + size)))
     blocks = []
     for channel in range(count):
-        index = tuple(channel if axis == "C" and count > 1 else middle[axis] for axis in layout.batch)
+        index = tuple(channel if axis == layout.channel_images and count > 1 else middle[axis] for axis in layout.batch)
         blocks.append(View(volume, layout, index).read(region))
     image = np.concatenate(blocks).astype(np.float32)
     missing = [(0, 0), *((0, size - n) for size, n in zip(shape, image.shape[1:], strict=True))]
