@@ -190,6 +190,21 @@ def test_all_kinds_of_layers(viewer, open_widget, finish, eager, kind):
     assert result.data.std() > 0
 
 
+def test_colours_are_learnt_each_by_itself_and_shown_together(viewer, open_widget, finish, eager):
+    viewer.add_image(np.clip(noisy(40, 40, 3), 0, 255).astype(np.uint8), name="photograph")
+    widget = open_widget()
+    widget.method.algorithm_box.setCurrentIndex(widget.method.algorithm_box.findData("blindspot"))
+    widget.method.form.set_values({"noise": "gaussian", "depth": 1, "width": 4, "patch": 16, "batch": 2})
+    train(widget, finish)
+    assert widget.model.geometry.n_channels == 1
+    assert preview_of(viewer).data.shape == (40, 40, 3)
+    click(widget, "apply")
+    finish(widget)
+    result = layer_named(viewer, "photograph denoised")
+    assert result.rgb
+    np.testing.assert_allclose(result.data, widget.model.predict(widget.input.volume()), atol=1)
+
+
 def test_noise2noise_with_a_second_layer_and_with_frames(viewer, open_widget, finish):
     viewer.add_image(noisy(4, 40, 40, seed=1), axis_labels=("t", "y", "x"), name="second")
     viewer.add_image(noisy(4, 40, 40), axis_labels=("t", "y", "x"), name="first")

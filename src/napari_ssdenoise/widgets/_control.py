@@ -226,8 +226,9 @@ class TrainingControl(Control):
             self.panel.preview.setCurrentIndex(self.panel.preview.findData("off"))
         depth = window.planes(self.training.spatial, self.training.volume.sizes)
         region = visible_region(self.viewer, shown.source, self._mode == "half", window.voxels // depth)
-        if region is not None and self.training.channels == "joint":
-            at = self.training.volume.axes.index("C")
+        axes = self.training.volume.axes
+        if region is not None and self.training.channels == "joint" and "C" in axes:
+            at = axes.index("C")
             region = (*region[:at], slice(0, self.training.volume.shape[at]), *region[at + 1 :])
         window.region = None if self._mode == "off" else region
 
