@@ -57,9 +57,8 @@ class View:
     @property
     def channel(self) -> int:
         """Index of this image's first channel among all that are normalised: not 0 where channels are images."""
-        # Real and imaginary part are normalised alike.
-        axis = self.layout.channel_images if not is_parts(self.volume) else "C" * ("C" in self.layout.batch)
-        return self.channels * self.index[self.layout.batch.index(axis)] if axis else 0
+        axis = "C" if is_parts(self.volume) else self.layout.channel_images  # both parts are normalised alike
+        return self.channels * self.index[self.layout.batch.index(axis)] if axis in [*self.layout.batch] else 0
 
     def read(self, region: Sequence[slice]) -> NDArray[Any]:
         """Read ``(channels, *region)`` and refuse values that no network can take.
