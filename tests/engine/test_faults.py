@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # all of its threads, and kills itself at the number it is told: in the middle of reading, computing, writing chunks and
 # the ledger, building the pyramid, or renaming.
 KILLS = r"""
-import json, os, random, signal, sys, threading
+import gc, json, os, random, signal, sys, threading
 import numpy as np, torch
 from pathlib import Path
 from napari_ssdenoise.algorithms import get_algorithm
@@ -66,6 +66,7 @@ def run(out, limit, log):
             add(self, tile)
 
         Ledger.add = noted
+        gc.disable()  # CPython 3.11 may crash where it collects while a profile function runs
         threading.setprofile(event)
         sys.setprofile(event)
         options = {"tile": (16, 16)} if way == "tiles" else {"memory": "300 MB"}
