@@ -174,7 +174,7 @@ def test_all_kinds_of_layers(viewer, open_widget, finish, eager, kind):
     viewer.add_image(shown, name="layer", multiscale=kind == "multiscale", **contrast, **options)
     widget = open_widget()
     if kind == "channels":
-        widget.input.channels.setCurrentIndex(1)
+        widget.input.channels.setCurrentIndex(widget.input.channels.findData("joint"))
     elif kind in ("numpy", "dask", "zarr", "multiscale"):
         widget.input.dimensions.setCurrentIndex(0)
     train(widget, finish)
@@ -190,13 +190,15 @@ def test_all_kinds_of_layers(viewer, open_widget, finish, eager, kind):
     assert result.data.std() > 0
 
 
-def test_colours_are_learnt_each_by_itself_and_shown_together(viewer, open_widget, finish, eager):
+@pytest.mark.parametrize(("mode", "channels"), [("auto", 1), ("joint", 3)])
+def test_colours_are_learnt_as_chosen_and_shown_together(viewer, open_widget, finish, eager, mode, channels):
     viewer.add_image(np.clip(noisy(40, 40, 3), 0, 255).astype(np.uint8), name="photograph")
     widget = open_widget()
     widget.method.algorithm_box.setCurrentIndex(widget.method.algorithm_box.findData("blindspot"))
     widget.method.form.set_values({"noise": "gaussian", "depth": 1, "width": 4, "patch": 16, "batch": 2})
+    widget.input.channels.setCurrentIndex(widget.input.channels.findData(mode))
     train(widget, finish)
-    assert widget.model.geometry.n_channels == 1
+    assert widget.model.geometry.n_channels == channels
     assert preview_of(viewer).data.shape == (40, 40, 3)
     click(widget, "apply")
     finish(widget)

@@ -186,9 +186,13 @@ def test_channels_are_asked_for_where_there_are_some(model, qtbot):
     panel = InputPanel(model)
     qtbot.addWidget(panel)
     assert not panel.channels.isHidden()
-    assert (panel.channel_mode, "2 images" in panel.check()) == ("independent", True)
-    panel.channels.setCurrentIndex(1)
-    assert (panel.channel_mode, "1 image " in panel.check()) == ("joint", True)
+    for mode, images in (("auto", "2 images"), ("independent", "2 images"), ("joint", "1 image ")):
+        panel.channels.setCurrentIndex(panel.channels.findData(mode))
+        assert (panel.channel_mode, images in panel.check()) == (mode, True)
+    model.add_image(np.zeros((32, 32, 3)), rgb=True)
+    assert (panel.channels.isHidden(), panel.channel_mode) == (False, "joint")
+    model.add_image(np.zeros((4, 32, 32)))
+    assert (panel.channels.isHidden(), panel.channel_mode) == (True, "auto")
     model.layers.clear()
     assert panel.channels.isHidden()
     with pytest.raises(ValueError, match="no image layer"):

@@ -160,8 +160,12 @@ class InputPanel(LayerPanel):
         self.channels = QComboBox()
         self.target_box = LayerBox(viewer)
         self.dimensions.setToolTip("The axes the network looks along. More of them see more, and take longer.")
-        self.channels.setToolTip("Together: one network sees all channels of a pixel at once.")
+        self.channels.setToolTip(
+            "Each by itself: every channel or colour is an image of its own. Together: one network sees all of a pixel "
+            "at once. Automatic: channels each by itself, colours as suits the method."
+        )
         self.target_box.setToolTip("A second noisy image of the same scene, registered to the pixel.")
+        self.channels.addItem("automatic", "auto")
         self.channels.addItem("each by itself", "independent")
         self.channels.addItem("together", "joint")
         add_row(self._form, "Learn in", self.dimensions)
@@ -180,10 +184,9 @@ class InputPanel(LayerPanel):
 
     @property
     def channel_mode(self) -> Channels:
-        """How axis C is understood."""
-        if not self._has_channels():
-            return "auto"
-        return "joint" if self.channels.currentData() == "joint" else "independent"
+        """How axis C, or the colours, are understood."""
+        chosen: Channels = self.channels.currentData()
+        return chosen if self._has_channels() else "auto"
 
     def target(self) -> Volume | None:
         """Return the second image, where one is asked for."""
@@ -227,7 +230,7 @@ class InputPanel(LayerPanel):
         self.target_box.disconnect_viewer()
 
     def _has_channels(self) -> bool:
-        return "C" in self.axes_editor.axes and self.layer is not None and not self.layer.rgb
+        return self.layer is not None and (self.layer.rgb or "C" in self.axes_editor.axes)
 
     def _show_axes(self) -> None:
         """Offer what the axes allow, and keep what was chosen where it is still possible."""
